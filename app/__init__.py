@@ -1,0 +1,5 @@
+"""Sluice: a WebSocket-to-REST/SSE gateway for exchange market data."""
+
+from importlib.metadata import version
+
+__version__ = version("sluice")

@@ -1,0 +1,95 @@
+"""What happens on a channel: the upstream's fact, the envelope made of it, the journal's entry.
+
+An envelope is encoded once, when the Sequencer makes it; its bytes are what every client gets.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from app.domain.channel import Channel
+from app.domain.position import Position
+
+Type = Literal["snapshot", "update"]
+Data = dict[str, Any]
+"""A JSON object in the exchange's field names; amounts are text. Never changed once passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decoded upstream fact.
+
+    ``continuity`` tells runs apart: between two events of one channel with the same number nothing
+    was missed; with different numbers something may have been.
+    """
+
+    channel: Channel
+    data: Data
+    time: int | None
+    received: float
+    continuity: int
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The JSON object of the contract; ``raw`` is it, encoded, on one line."""
+
+    channel: Channel
+    type: Type
+    position: Position
+    previous: Position | None
+    time: int | None
+    received: float
+    data: Data
+    raw: bytes
+    gap: bool = False
+    origin: Literal["reconcile"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the leader read in one turn: the journal's unit.
+
+    ``previous`` is the position of the entry before, ``position`` that of the last event in it, or
+    ``epoch-0`` for the entry with which a leader opens its epoch.
+    """
+
+    previous: Position | None
+    position: Position
+    envelopes: tuple[Envelope, ...]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def envelope(
+    channel: Channel,
+    type_: Type,
+    *,
+    position: Position,
+    previous: Position | None,
+    time: int | None,
+    received: float,
+    data: Data,
+    gap: bool = False,
+    origin: Literal["reconcile"] | None = None,
+) -> Envelope:
+    """Make an envelope and encode it: the one place where its JSON is written."""
+    fields: dict[str, Any] = {
+        "channel": str(channel),
+        "type": type_,
+        "position": str(position),
+        "previous": None if previous is None else str(previous),
+        "time": time,
+        "received": round(received, 3),
+        "data": data,
+    }
+    if gap:
+        fields["gap"] = True
+    if origin is not None:
+        fields["origin"] = origin
+    return Envelope(
+        channel, type_, position, previous, time, received, data, _encode(fields), gap, origin
+    )

@@ -1,0 +1,118 @@
+"""What the gateway says of itself: log lines without secrets, and every metric by its name."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECRET = re.compile(r"(?i)\b(token|ticket|key|sign|api_key|authorization)=[^\s&\"']+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+LogFormat = Literal["console", "json"]
+
+
+def redact(text: str) -> str:
+    """``text`` without secret-looking query values and without control characters."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], _SECRET.sub(r"\1=***", text))
+
+
+def _redacted(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name, value in fields.items():
+        if isinstance(value, (str, BaseException)):
+            fields[name] = redact(str(value))
+    return fields
+
+
+def configure_logging(log_format: LogFormat | None = None, *, level: int = logging.INFO) -> None:
+    """Send every log line, the libraries' too, through one redacting formatter to stderr."""
+    if log_format is None:
+        log_format = "console" if sys.stderr.isatty() else "json"
+    before: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redacted,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if log_format == "console"
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *before],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(level)
+    for chatty in ("httpx", "httpcore", "websockets", "uvicorn.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a room."""
+    bound: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return bound
+
+
+class Metrics:
+    """Every metric of a process, by name; label values are from closed sets."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=self.registry)
+
+        self.upstream_messages = counter(
+            "sluice_upstream_messages", "Frames read from the exchange", "kind"
+        )
+        self.upstream_violations = counter(
+            "sluice_upstream_violations", "Frames that broke the exchange's protocol", "reason"
+        )
+        self.upstream_connections = gauge(
+            "sluice_upstream_connections", "Upstream sockets that are live"
+        )
+        self.upstream_disconnects = counter(
+            "sluice_upstream_disconnects", "Upstream sockets that ended", "reason"
+        )
+        self.token_fetches = counter(
+            "sluice_upstream_token_fetches", "Socket tokens asked for", "outcome"
+        )
+        self.resyncs = counter("sluice_book_resyncs", "Order books subscribed anew", "reason")
+        self.audits = counter("sluice_book_audits", "Order books compared with REST", "outcome")
+        self.audit_match = gauge(
+            "sluice_book_audit_match_ratio", "Share of the top levels that matched REST", "channel"
+        )
+        self.events = counter("sluice_events", "Events published", "kind")
+        self.gaps = counter("sluice_gaps", "Events published with a gap before them", "kind")
+        self.streams = gauge("sluice_streams_open", "Event streams open")
+        self.streams_lagging = gauge("sluice_streams_catching_up", "Event streams not live")
+        self.streams_ended = counter("sluice_streams_ended", "Event streams that ended", "reason")
+        self.deliveries = counter("sluice_deliveries", "Events written to event streams")
+        self.delivery_age = Histogram(
+            "sluice_delivery_age_seconds",
+            "From reading an event off the exchange to writing it to streams, per batch",
+            registry=self.registry,
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+        )
+        self.requests = counter("sluice_http_requests", "HTTP requests answered", "route", "status")
