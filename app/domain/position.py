@@ -23,3 +23,11 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.sequence}"
+
+
+def next_epoch(highest: int, clock: float) -> int:
+    """The epoch of a new leader: above every known one, and at least ``clock`` in Unix ms.
+
+    So no restart and no lost journal ever repeats one.
+    """
+    return max(highest + 1, int(clock * 1000))

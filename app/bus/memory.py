@@ -1,0 +1,126 @@
+"""The broker inside one process: the same promises as Redis, without the network.
+
+A listener is a cursor into the journal, so there is no queue to overflow: who falls behind the
+journal's start is told the snapshots again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from app.bus.broker import Heard, Notice, Snapshots
+from app.domain.channel import Channel
+from app.domain.event import Entry, Envelope
+from app.domain.health import Health
+from app.domain.position import Position
+from app.errors import LeaseLost
+
+
+class MemoryBroker:
+    """A journal of the last ``keep`` events."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._entries: deque[Entry] = deque()
+        self._trimmed = 0
+        self._events = 0
+        self._floor: Position | None = None
+        self._last: Position | None = None
+        self._snapshots: dict[Channel, Envelope] = {}
+        self._watermark: Position | None = None
+        self._notices: dict[str, Notice] = {}
+        self._listeners: set[_Listener] = set()
+
+    async def append(self, entry: Entry) -> None:
+        """Put an entry at the journal's end, and drop what exceeds the events to keep."""
+        if entry.position == self._last:
+            return
+        if entry.previous != self._last:
+            raise LeaseLost(f"the journal ends at {self._last}, not at {entry.previous}")
+        self._entries.append(entry)
+        self._last = entry.position
+        self._events += len(entry.envelopes)
+        while self._events - len(self._entries[0].envelopes) >= self._keep:
+            gone = self._entries.popleft()
+            self._trimmed += 1
+            self._events -= len(gone.envelopes)
+            self._floor = gone.position
+        self._wake()
+
+    async def save(
+        self, watermark: Position, changed: Iterable[Envelope], gone: Iterable[Channel]
+    ) -> None:
+        """Keep snapshots, if their leader still leads."""
+        if self._last is None or watermark.epoch < self._last.epoch:
+            raise LeaseLost(f"the journal ends at {self._last}, after {watermark}")
+        for one in changed:
+            self._snapshots[one.channel] = one
+        for channel in gone:
+            self._snapshots.pop(channel, None)
+        self._watermark = watermark
+        self._wake()
+
+    async def history(self, after: Position) -> list[Entry] | None:
+        """The entries with events after a position."""
+        if self._floor is not None and after < self._floor:
+            return None
+        return [entry for entry in self._entries if entry.position > after]
+
+    async def tell(self, notice: Notice) -> None:
+        """Let every listener know."""
+        sender = "" if isinstance(notice, Health) else notice.process
+        self._notices[sender] = notice
+        for listener in self._listeners:
+            listener.notices[sender] = notice
+        self._wake()
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[AsyncIterator[Heard]]:
+        """Hear everything, from the snapshots on."""
+        listener = _Listener(dict(self._notices))
+        self._listeners.add(listener)
+        try:
+            yield self._hear(listener)
+        finally:
+            self._listeners.discard(listener)
+
+    def _wake(self) -> None:
+        for listener in self._listeners:
+            listener.woken.set()
+
+    async def _hear(self, listener: "_Listener") -> AsyncIterator[Heard]:
+        at = -1
+        while True:
+            if at < self._trimmed and self._whole():
+                yield Snapshots(self._watermark, tuple(self._snapshots.values()))
+                at = self._trimmed + self._contained()
+            while self._trimmed <= at < self._trimmed + len(self._entries):
+                at += 1
+                yield self._entries[at - 1 - self._trimmed]
+            while listener.notices:
+                yield listener.notices.pop(next(iter(listener.notices)))
+            if not self._trimmed <= at < self._trimmed + len(self._entries):
+                listener.woken.clear()
+                await listener.woken.wait()
+
+    def _whole(self) -> bool:
+        """Whether snapshots and journal meet; if not, the next save makes them."""
+        return self._floor is None or (
+            self._watermark is not None and self._watermark >= self._floor
+        )
+
+    def _contained(self) -> int:
+        """How many of the entries kept the snapshots contain already."""
+        if self._watermark is None:
+            return 0
+        watermark = self._watermark
+        return sum(1 for entry in self._entries if entry.position <= watermark)
+
+
+class _Listener:
+    """One reader's place: what it has yet to be told, and how it is woken."""
+
+    def __init__(self, notices: dict[str, Notice]) -> None:
+        self.notices = notices
+        self.woken = asyncio.Event()

@@ -1,0 +1,1 @@
+"""Inside a process: one event put before many clients."""

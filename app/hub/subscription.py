@@ -1,0 +1,108 @@
+"""One client's place in the hub: what it follows and how far it has got.
+
+A subscription is live (it has everything up to the head) or catching up. Starting, resuming, being
+reset and lagging are one mechanism: ``at`` is the position up to which it has everything on its
+channels, and a slice brings it on, either event by event out of the history, or by the snapshots
+of the channels whose state is above ``at``, ascending. An event on a channel that is owed a
+snapshot only keeps it owed, so nothing grows while a client is slow.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from app.domain.channel import Channel, Kind
+from app.domain.position import Position
+from app.domain.store import State, Store
+from app.hub import sse
+from app.hub.history import History
+
+EACH_COUNTS = frozenset({Kind.TRADE, Kind.ORDER, Kind.DEAL})
+"""Kinds of which a client must miss no event: lagging on them ends the stream."""
+
+SLICE = 32 * 1024
+STEPS = 4096
+
+End = Literal["drain", "lifetime", "slow", "expired", "overload", "limit"]
+
+
+class Outlet(Protocol):
+    """Where one client's bytes go. It never waits, and says when it is full and when drained."""
+
+    framed: bool
+    """Whether bytes must carry HTTP/1.1 chunk framing already."""
+    write: Callable[[bytes], None]
+
+    def backlog(self) -> int:
+        """Bytes that wait inside the process."""
+
+    def close(self) -> None:
+        """End the response politely, after what was written."""
+
+    def abort(self) -> None:
+        """Drop the connection and everything that waits in it."""
+
+
+class Subscription:
+    """Its channels, its place, and what the hub needs to know of its outlet."""
+
+    __slots__ = (
+        "_kinds",
+        "at",
+        "by_history",
+        "channels",
+        "each_counts",
+        "ended",
+        "ends_at",
+        "lagging",
+        "live",
+        "outlet",
+        "paused_since",
+        "told",
+        "undrained",
+    )
+
+    def __init__(self, channels: frozenset[Channel], outlet: Outlet, *, ends_at: float) -> None:
+        self.channels = channels
+        self.outlet = outlet
+        self.ends_at = ends_at
+        self.at = Position(0, 0)
+        self.by_history = False
+        self.live = False
+        self.ended = False
+        self.lagging = False
+        self.paused_since: float | None = None
+        self.undrained = 0
+        self.told = -1
+        self.each_counts = any(channel.kind in EACH_COUNTS for channel in channels)
+        self._kinds = frozenset(channel.kind for channel in channels if channel.wildcard)
+
+    def follows(self, channel: Channel) -> bool:
+        """Whether the client asked for this channel, by itself or by a wildcard."""
+        return channel.kind in self._kinds or channel in self.channels
+
+    def owed(self, store: Store) -> list[State]:
+        """The states the client does not hold yet, in the order of their positions."""
+        behind = [state for state in store.matching(self.channels) if state.position > self.at]
+        return sorted(behind, key=lambda state: state.position)
+
+    def slice(self, store: Store, history: History) -> bytes | None:
+        """The next piece of what the client is behind with; None once it has everything."""
+        if not self.by_history:
+            return self._snapshots(store)
+        if self.at == history.head:
+            return None
+        frames, self.at = history.after(self.at, self.follows, size=SLICE, steps=STEPS)
+        return b"".join(frames)
+
+    def _snapshots(self, store: Store) -> bytes | None:
+        """Only the last of a run carries its id: an id never covers what was not sent yet."""
+        owed = self.owed(store)
+        frames: list[bytes] = []
+        size = 0
+        for number, state in enumerate(owed, 1):
+            frames.append(sse.frame(state.snapshot(), identified=number == len(owed)))
+            self.at = state.position
+            size += len(frames[-1])
+            if size >= SLICE:
+                break
+        return b"".join(frames) or None
