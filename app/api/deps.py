@@ -1,0 +1,63 @@
+"""What the routes are given: the long-lived objects of the process, typed once."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypedDict, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from app.hub.hub import Hub
+from app.hub.wishes import Wishes
+from app.telemetry import Metrics
+from app.upstream.markets import Markets
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the routes must know of the settings. ``stale_after`` is in seconds."""
+
+    stale_after: float = 30.0
+    max_streams: int = 20_000
+    max_streams_per_client: int = 64
+    anonymous: bool = True
+
+
+class State(TypedDict):
+    """What the lifespan yields to every request."""
+
+    hub: Hub
+    wishes: Wishes
+    markets: Markets
+    metrics: Metrics
+    limits: Limits
+
+
+def _state(connection: HTTPConnection) -> State:
+    return cast(State, connection.scope["state"])
+
+
+def _hub(connection: HTTPConnection) -> Hub:
+    return _state(connection)["hub"]
+
+
+def _wishes(connection: HTTPConnection) -> Wishes:
+    return _state(connection)["wishes"]
+
+
+def _markets(connection: HTTPConnection) -> Markets:
+    return _state(connection)["markets"]
+
+
+def _metrics(connection: HTTPConnection) -> Metrics:
+    return _state(connection)["metrics"]
+
+
+def _limits(connection: HTTPConnection) -> Limits:
+    return _state(connection)["limits"]
+
+
+HubDep = Annotated[Hub, Depends(_hub)]
+WishesDep = Annotated[Wishes, Depends(_wishes)]
+MarketsDep = Annotated[Markets, Depends(_markets)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+LimitsDep = Annotated[Limits, Depends(_limits)]

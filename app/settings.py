@@ -1,0 +1,172 @@
+"""The settings: from ``SLUICE_*`` environment variables or a ``.env`` file, checked all at once."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.domain.channel import Channel
+from app.errors import MalformedRequest
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"expected {' or '.join(schemes)}://host, got scheme {parts.scheme!r}")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("a URL without user, password, query and fragment was expected")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+WebSocketUrl = Annotated[str, _url("ws", "wss")]
+HttpUrl = Annotated[str, _url("http", "https")]
+Texts = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Every setting of the gateway; frozen. A secret is never printed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLUICE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    broker_url: str = "memory://"
+    upstream_ws_url: WebSocketUrl = "wss://api-ws.cryptomus.com/ws"
+    upstream_api_url: HttpUrl = "https://api.cryptomus.com"
+    upstream_markets_url: HttpUrl = "https://api-app.cryptomus.com"
+    upstream_scales_url: HttpUrl = "https://exchange-ws.cryptomus.com"
+    upstream_user_id: SecretStr | None = None
+    upstream_api_key: SecretStr | None = None
+    upstream_connections: Annotated[int, Field(ge=1, le=32)] = 2
+    upstream_ping_interval: Annotated[float, Field(gt=0, le=50)] = 20
+    upstream_pong_timeout: Annotated[float, Field(gt=0, le=60)] = 10
+    channels: Texts = ("lastprice:*", "ticker:*", "trade:*")
+    max_followed: Annotated[int, Field(ge=1)] = 1000
+    linger: Seconds = 60
+    history: Annotated[int, Field(ge=1)] = 100_000
+    heartbeat: Seconds = 15
+    stream_lifetime: Seconds = 3600
+    drain: Annotated[float, Field(ge=0, le=3600)] = 1
+    stale_after: Seconds = 30
+    mute_after: Seconds = 60
+    lease_ttl: Seconds = 5
+    anonymous: Literal["market", "none"] = "market"
+    cors_origins: Texts = ()
+    allowed_hosts: Texts | None = None
+    forwarded_allow_ips: str = "127.0.0.1"
+    max_streams: Annotated[int, Field(ge=1)] = 20_000
+    max_streams_per_client: Annotated[int, Field(ge=1)] = 64
+    log_format: Literal["console", "json"] | None = None
+
+    @field_validator("channels", "cors_origins", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("channels")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                channel = Channel.parse(text)
+            except MalformedRequest as error:
+                raise ValueError(error.detail) from None
+            if channel.private:
+                raise ValueError(f"{channel} is private: only public channels can be followed yet")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {
+                "http",
+                "https",
+            }:
+                raise ValueError(
+                    f"expected exact origins such as https://example.org, got {origin!r}"
+                )
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        if value != "memory://":
+            scheme = value.partition("://")[0]
+            raise ValueError(f"only memory:// is served yet, got scheme {scheme!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        found = []
+        if (self.upstream_user_id is None) != (self.upstream_api_key is None):
+            found.append(
+                "SLUICE_UPSTREAM_USER_ID and SLUICE_UPSTREAM_API_KEY go together: set both or none"
+            )
+        if self.upstream_pong_timeout + self.upstream_ping_interval >= 60:
+            found.append(
+                "SLUICE_UPSTREAM_PING_INTERVAL plus SLUICE_UPSTREAM_PONG_TIMEOUT must stay under "
+                "60 s: the exchange closes a connection after 60 s without a request"
+            )
+        if found:
+            raise ValueError("; ".join(found))
+        return self
+
+    @property
+    def pinned(self) -> frozenset[Channel]:
+        """The channels that are followed always."""
+        return frozenset(map(Channel.parse, self.channels))
+
+
+class SettingsError(Exception):
+    """Everything that is wrong with the settings, a line each, naming the variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_settings() -> Settings:
+    """The settings of this process; raises SettingsError with all that is wrong, at once."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems, defaults = [], {}
+        for found in error.errors(include_url=False, include_input=False, include_context=False):
+            problems.append(_line(found["loc"], found["msg"]))
+            if found["loc"]:
+                name = str(found["loc"][0])
+                defaults[name] = Settings.model_fields[name].default
+        if defaults:
+            # what contradicts only shows once every single value can be read
+            try:
+                Settings(**defaults)
+            except ValidationError as again:
+                problems += [_line((), found["msg"]) for found in again.errors()]
+        raise SettingsError(problems) from None
+
+
+def _line(place: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return f"SLUICE_{str(place[0]).upper()}: {message}" if place else message
