@@ -6,6 +6,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from app.api.admission import Admission
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
 from app.telemetry import Metrics
@@ -17,8 +18,6 @@ class Limits:
     """What the routes must know of the settings. ``stale_after`` is in seconds."""
 
     stale_after: float = 30.0
-    max_streams: int = 20_000
-    max_streams_per_client: int = 64
     anonymous: bool = True
 
 
@@ -26,6 +25,7 @@ class State(TypedDict):
     """What the lifespan yields to every request."""
 
     hub: Hub
+    admission: Admission
     wishes: Wishes
     markets: Markets
     metrics: Metrics
@@ -33,11 +33,15 @@ class State(TypedDict):
 
 
 def _state(connection: HTTPConnection) -> State:
-    return cast(State, connection.scope["state"])
+    return cast("State", connection.scope["state"])
 
 
 def _hub(connection: HTTPConnection) -> Hub:
     return _state(connection)["hub"]
+
+
+def _admission(connection: HTTPConnection) -> Admission:
+    return _state(connection)["admission"]
 
 
 def _wishes(connection: HTTPConnection) -> Wishes:
@@ -57,6 +61,7 @@ def _limits(connection: HTTPConnection) -> Limits:
 
 
 HubDep = Annotated[Hub, Depends(_hub)]
+AdmissionDep = Annotated[Admission, Depends(_admission)]
 WishesDep = Annotated[Wishes, Depends(_wishes)]
 MarketsDep = Annotated[Markets, Depends(_markets)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]

@@ -19,13 +19,13 @@ class Following:
     ``live``: subscribed, acknowledged, pongs come, not resynchronising, connection not mute.
     ``since``: when it last became live or stopped being so.
     ``unbroken``: events received from then on are an unbroken run.
-    ``broken``: when the run before that ended; None if there was none.
+    ``broken``: when the run before that ended, or when it was first asked for.
     """
 
     live: bool
     since: float
     unbroken: float
-    broken: float | None = None
+    broken: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,6 @@ class Health:
             return True
         if not following.live:
             return now - following.since >= after
-        if following.broken is None or received is None or received >= following.unbroken:
+        if received is None or received >= following.unbroken:
             return False
         return now - following.broken >= after

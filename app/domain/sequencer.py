@@ -28,6 +28,11 @@ class Sequencer:
         self._continuity: dict[Channel, int] = {}
         self._crossed: list[Channel] = []
 
+    @property
+    def head(self) -> Position:
+        """The position of the last event numbered."""
+        return Position(self._epoch, self._sequence)
+
     def open(self) -> Entry:
         """The entry with which the leader opens its epoch."""
         return self._entry(())
@@ -52,9 +57,8 @@ class Sequencer:
         return self._store.get(channel) if channel in self._continuity else None
 
     def _entry(self, envelopes: tuple[Envelope, ...]) -> Entry:
-        position = Position(self._epoch, self._sequence)
-        entry = Entry(self._previous, position, envelopes)
-        self._previous = position
+        entry = Entry(self._previous, self.head, envelopes)
+        self._previous = self.head
         return entry
 
     def _decide(self, event: Event) -> Envelope | None:

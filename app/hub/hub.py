@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.domain.channel import Channel
@@ -18,6 +19,7 @@ from app.domain.event import Entry
 from app.domain.health import Health, Upstream
 from app.domain.position import Position
 from app.domain.store import Store
+from app.errors import NotReady
 from app.hub import sse
 from app.hub.groups import Group, Groups, chunk
 from app.hub.history import History
@@ -60,6 +62,12 @@ class Hub:
         self._status = self._status_block()
         self._now = asyncio.get_running_loop().time
         self.draining = False
+        self.loaded = False
+
+    @property
+    def catching_up(self) -> int:
+        """How many streams are not live."""
+        return len(self._catching_up)
 
     def __len__(self) -> int:
         return len(self._subscriptions)
@@ -68,6 +76,7 @@ class Hub:
 
     def reload(self, head: Position | None) -> None:
         """The store was loaded anew: what lies between is not in the history."""
+        self.loaded = True
         self._history.start(head or Position(0, 0))
         for subscription in self._subscriptions:
             if subscription.live:
@@ -125,6 +134,8 @@ class Hub:
         """Give a client its place: after a position it names, or from the current state on."""
         ends_at = self._now() + self._options.lifetime * random.uniform(0.8, 1.0)  # noqa: S311 -- jitter
         subscription = Subscription(channels, outlet, ends_at=ends_at)
+        outlet.on_full = partial(self._pause, subscription)
+        outlet.on_drained = partial(self._drained, subscription)
         self._subscriptions[subscription] = None
         self._catching_up[subscription] = None
         self._metrics.streams.set(len(self._subscriptions))
@@ -141,24 +152,6 @@ class Hub:
             del self._subscriptions[subscription]
             self._metrics.streams.set(len(self._subscriptions))
 
-    def pause(self, subscription: Subscription) -> None:
-        """The outlet is full: the subscription lags from here on."""
-        subscription.paused_since = self._now()
-        subscription.undrained = subscription.outlet.backlog()
-        if subscription.live:
-            subscription.lagging = True
-            self._leave(subscription)
-
-    def resume(self, subscription: Subscription) -> None:
-        """The outlet has drained: catch up, or end what must not miss an event and did."""
-        subscription.paused_since = None
-        if subscription.ended or subscription in self._early:
-            return
-        if subscription.lagging and subscription.each_counts and subscription.owed(self.store):
-            self.end(subscription, "slow")
-        else:
-            self._feed(subscription)
-
     def end(self, subscription: Subscription, reason: End) -> None:
         """Say goodbye and close; a client that is not reading just has its connection dropped."""
         self._metrics.streams_ended.labels(reason).inc()
@@ -170,13 +163,20 @@ class Hub:
         self._write(subscription, bye(reason))
         subscription.outlet.close()
 
+    def require_open(self) -> None:
+        """Raise NotReady when this process is shutting down."""
+        if self.draining:
+            raise NotReady("this process is shutting down")
+
     async def changed(self, channel: Channel) -> None:
-        """Wait for the next event on a channel."""
+        """Wait for the next event on a channel; raises NotReady when the process shuts down."""
+        self.require_open()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._watchers.setdefault(channel, [])
         waiting.append(future)
         try:
             await future
+            self.require_open()
         finally:
             if future in waiting:
                 waiting.remove(future)
@@ -207,6 +207,7 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """End every stream, spread over some seconds; new ones are refused from here on."""
         self.draining = True
+        self._wake(self._watchers)
         leaving = list(self._subscriptions)
         started = self._now()
         for number, subscription in enumerate(leaving):
@@ -275,6 +276,24 @@ class Hub:
 
     def _feed_on(self, subscription: Subscription) -> None:
         if not subscription.live:
+            self._feed(subscription)
+
+    def _pause(self, subscription: Subscription) -> None:
+        """The outlet is full: the subscription lags from here on."""
+        subscription.paused_since = self._now()
+        subscription.undrained = subscription.outlet.backlog()
+        if subscription.live:
+            subscription.lagging = True
+            self._leave(subscription)
+
+    def _drained(self, subscription: Subscription) -> None:
+        """The outlet has drained: catch up, or end what must not miss an event and did."""
+        subscription.paused_since = None
+        if subscription.ended or subscription in self._early:
+            return
+        if subscription.lagging and subscription.each_counts and subscription.owed(self.store):
+            self.end(subscription, "slow")
+        else:
             self._feed(subscription)
 
     def _go_live(self, subscription: Subscription) -> None:

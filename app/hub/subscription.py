@@ -30,7 +30,13 @@ class Outlet(Protocol):
 
     framed: bool
     """Whether bytes must carry HTTP/1.1 chunk framing already."""
-    write: Callable[[bytes], None]
+    on_full: Callable[[], None]
+    """Set by the hub; called once when the outlet is full, before it takes any more."""
+    on_drained: Callable[[], None]
+    """Set by the hub; called when a full outlet has drained."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; those beyond its bound too, but it calls ``on_full`` then."""
 
     def backlog(self) -> int:
         """Bytes that wait inside the process."""

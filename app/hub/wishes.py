@@ -6,7 +6,7 @@ the same time. Pure: takes ``now`` in monotonic seconds.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from app.domain.channel import Channel
 from app.errors import NotReady
@@ -17,11 +17,13 @@ class Wishes:
 
     def __init__(self, pinned: Iterable[Channel], *, linger: float, limit: int) -> None:
         self.pinned = frozenset(pinned)
-        self._linger = linger
+        self.linger = linger
         self._limit = limit
         self._held: Counter[Channel] = Counter()
         self._until: dict[Channel, float] = {}
         self._others: dict[str, tuple[frozenset[Channel], float]] = {}
+        self.on_more: Callable[[], None] = lambda: None
+        """Called when something is wanted that was not before."""
 
     def admit(self, channels: Iterable[Channel], now: float) -> None:
         """Raise NotReady (503) if following these too would go over the limit."""
@@ -31,12 +33,15 @@ class Wishes:
             raise NotReady(
                 f"{self._limit} channels are followed on demand already, "
                 f"{len(more)} more were asked for",
-                retry_after=max(1, round(self._linger)),
+                retry_after=max(1, round(self.linger)),
             )
 
     def hold(self, channels: Iterable[Channel]) -> None:
         """A stream follows these from now on."""
-        self._held.update(self._unpinned(channels))
+        for channel in self._unpinned(channels):
+            self._held[channel] += 1
+            if self._held[channel] == 1:
+                self.on_more()
 
     def release(self, channels: Iterable[Channel], now: float) -> None:
         """A stream that held these has ended."""
@@ -44,16 +49,22 @@ class Wishes:
             self._held[channel] -= 1
             if self._held[channel] <= 0:
                 del self._held[channel]
-                self._until[channel] = now + self._linger
+                self._until[channel] = now + self.linger
 
     def touch(self, channels: Iterable[Channel], now: float) -> None:
         """A request asked for these."""
         for channel in self._unpinned(channels):
-            self._until[channel] = now + self._linger
+            more = channel not in self._until
+            self._until[channel] = now + self.linger
+            if more:
+                self.on_more()
 
     def heard(self, process: str, channels: frozenset[Channel], now: float) -> None:
         """Another process says what its clients want."""
-        self._others[process] = (channels, now + self._linger)
+        before = self._others.get(process, (frozenset(), 0.0))[0]
+        self._others[process] = (channels, now + self.linger)
+        if channels - before:
+            self.on_more()
 
     def own(self, now: float) -> frozenset[Channel]:
         """What this process's clients want beyond the pinned."""

@@ -1,0 +1,184 @@
+"""The commands. Each builds what it needs and runs it; what they do is in other rooms."""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import sys
+from collections.abc import Coroutine
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+import uvloop
+
+from app import simulator
+from app.check import check as check_installation
+from app.demo import demo as run_demo
+from app.main import create_app
+from app.record import record as write_recording
+from app.server import listen
+from app.server import serve as run_server
+from app.settings import Settings, SettingsError, read_settings
+from app.stopping import stopped_by_signals
+from app.tail import tail as follow_channels
+from app.telemetry import configure_logging
+
+app = typer.Typer(
+    help="Sluice: exchange market data as Server-Sent Events and cached REST.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Host = Annotated[str, typer.Option(help="Address to serve on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")]
+
+
+@app.command()
+def demo(port: Port = 8000) -> None:
+    """Serve a simulated exchange with a lifelike market: no network, no set-up."""
+    configure_logging("console")
+    try:
+        _finish(run_demo("127.0.0.1", port, sys.stdout))
+    except OSError as error:
+        _refuse(f"port {port} cannot be served on: {error.strerror}")
+
+
+@app.command()
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; above 1 needs Redis.")] = 1,
+) -> None:
+    """Serve the gateway, from the SLUICE_* settings."""
+    settings = _settings()
+    if workers > 1:
+        _refuse("--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://")
+    configure_logging(settings.log_format)
+    try:
+        sock = listen(host, port)
+    except OSError as error:
+        _refuse(f"{host}:{port} cannot be served on: {error.strerror}")
+    _finish(run_server(settings, sock))
+
+
+@app.command()
+def tail(
+    channels: Annotated[list[str], typer.Argument(help="Channels, such as ticker:BTC_USDT.")],
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One envelope a line, for pipes.")
+    ] = False,
+) -> None:
+    """Follow channels in the terminal."""
+    _finish(follow_channels(channels, url, as_json))
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="File to write; .gz is compressed.")],
+    channels: Annotated[
+        list[str] | None, typer.Argument(help="Channels; the SLUICE_CHANNELS by default.")
+    ] = None,
+) -> None:
+    """Write what the live upstream sends, in the simulator's recording format."""
+    settings = _settings()
+    configure_logging(settings.log_format)
+    _finish(write_recording(settings, out, channels or list(settings.channels)))
+
+
+@app.command()
+def check() -> None:
+    """Tell what is wrong with the settings, the broker and the credentials, a line each."""
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        sys.stdout.write(f"{error}\n")
+        raise typer.Exit(1) from None
+    problems = asyncio.run(check_installation(settings))
+    sys.stdout.write("\n".join(problems or ["all is well"]) + "\n")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    document = create_app(Settings(_env_file=None)).openapi()
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _simulate(**given: Any) -> None:
+    """Run the exchange simulator: token endpoint, REST and WebSocket on one port."""
+    try:
+        options = simulator.Options(**given)
+    except simulator.SwitchError as error:
+        _refuse(str(error))
+
+    def ready(port: int) -> None:
+        url = f"http://{options.host}:{port}"
+        sys.stdout.write(f"simulating the exchange on {url}, control on {url}/control\n")
+        sys.stdout.flush()
+
+    async def run() -> int:
+        with stopped_by_signals():
+            await simulator.serve(options, ready=ready)
+        return 0
+
+    try:
+        _finish(run())
+    except OSError as error:
+        _refuse(f"port {options.port} cannot be served on: {error.strerror}")
+
+
+def _simulate_command() -> None:
+    """Give ``simulate`` an option for each of the simulator's, under the same name."""
+    hints = get_type_hints(simulator.Options)
+    _simulate.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # read by typer
+        [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints[field.name],
+            )
+            for field in fields(simulator.Options)
+        ]
+    )
+    _simulate.__annotations__ = hints
+    app.command("simulate")(_simulate)
+
+
+def _settings() -> Settings:
+    try:
+        return read_settings()
+    except SettingsError as error:
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> Any:
+    sys.stderr.write(f"{message}\n")
+    raise typer.Exit(2)
+
+
+def _finish(work: Coroutine[Any, Any, int]) -> None:
+    """Run to the end and exit with its status."""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        raise typer.Exit(runner.run(work))
+    raise typer.Exit(130)
+
+
+_simulate_command()
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="sluice")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""How many streams may be open: in the process, and for one client."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.errors import TooManyStreams
+
+
+class Admission:
+    """Counts open streams against two limits."""
+
+    def __init__(self, *, most: int, most_per_client: int) -> None:
+        self._most = most
+        self._most_per_client = most_per_client
+        self._open: Counter[str] = Counter()
+        self._all = 0
+
+    def check(self, client: str) -> None:
+        """Raise TooManyStreams if one more would be too many: 503 for all, 429 for this client."""
+        if self._all >= self._most:
+            raise TooManyStreams(
+                f"this process serves {self._most} streams already", status=503, retry_after=30
+            )
+        if self._open[client] >= self._most_per_client:
+            raise TooManyStreams(
+                f"{self._most_per_client} streams are open from here already",
+                status=429,
+                retry_after=30,
+            )
+
+    @contextmanager
+    def place(self, client: str) -> Iterator[None]:
+        """One open stream."""
+        self.check(client)
+        self._all += 1
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._all -= 1
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]

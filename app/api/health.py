@@ -1,0 +1,154 @@
+"""What the process says of itself: alive, ready, at a glance, in numbers."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Depends, Query
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from app import __version__
+from app.api.answers import is_stale
+from app.api.deps import HubDep, LimitsDep, MetricsDep, WishesDep
+from app.api.rights import signed_in
+from app.api.schemas import answers, problems
+from app.domain.channel import Channel
+from app.domain.health import Following, Health
+from app.errors import NotReady
+from app.hub.hub import Hub
+
+SHOWN = 5
+"""Channels that a reason names."""
+
+router = APIRouter(tags=["health"])
+
+_encode = msgspec.json.Encoder().encode
+
+
+@router.get("/livez", responses=answers("Alive"))
+async def livez() -> Response:
+    """Alive: the event loop runs."""
+    return _json({"status": "alive"})
+
+
+@router.get("/readyz", responses=answers("Ready") | problems(503))
+async def readyz(
+    hub: HubDep,
+    wishes: WishesDep,
+    limits: LimitsDep,
+    purpose: Annotated[
+        Literal["traffic"] | None,
+        Query(alias="for", description="`traffic`: only whether this process can take requests"),
+    ] = None,
+) -> Response:
+    """Ready to serve fresh data; with `for=traffic` ready to serve at all.
+
+    An exchange that is away makes the first fail and not the second, so that it does not take
+    every process out of a load balancer.
+    """
+    reasons = list(_closed(hub))
+    if not reasons and purpose is None:
+        reasons = list(_not_fresh(hub, bool(wishes.pinned), limits.stale_after))
+    if reasons:
+        raise NotReady("; ".join(reasons))
+    return _json({"status": "ready"})
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(metrics: MetricsDep) -> Response:
+    """Every metric of this process, as Prometheus text."""
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get(
+    "/v1/status",
+    dependencies=[Depends(signed_in)],
+    responses=answers("Status") | problems(401),
+)
+async def status(hub: HubDep, limits: LimitsDep) -> Response:
+    """The upstream, the lease, what is followed and how fresh it is, the streams open."""
+    upstream, since = hub.status
+    health = hub.health
+    now = time.time()
+    following = {} if health is None else health.following
+    return _json(
+        {
+            "version": __version__,
+            "upstream": {"status": upstream, "since": round(since, 3)},
+            "lease": {"held": health is not None, "epoch": _epoch(hub)},
+            "position": str(hub.store.head),
+            "connections": [] if health is None else list(health.connections),
+            "channels": [
+                _freshness(hub, channel, followed, now=now, after=limits.stale_after)
+                for channel, followed in sorted(following.items(), key=lambda item: str(item[0]))
+            ],
+            "audits": _audits(health),
+            "streams": {"open": len(hub), "catching_up": hub.catching_up},
+            "draining": hub.draining,
+        }
+    )
+
+
+def _closed(hub: Hub) -> Iterator[str]:
+    if not hub.loaded:
+        yield "the state is not loaded yet"
+    if hub.draining:
+        yield "this process is shutting down"
+
+
+def _not_fresh(hub: Hub, pinned: bool, after: float) -> Iterator[str]:
+    health, now = hub.health, time.time()
+    if health is None:
+        yield f"no process leads: the upstream is {hub.status[0]}"
+        return
+    if pinned and not health.following:
+        yield "nothing is followed yet"
+    lost = {one: now - it.since for one, it in health.following.items() if not it.live}
+    dead = {one: since for one, since in lost.items() if since >= after}
+    if dead:
+        yield f"not live for {max(dead.values()):.0f} s: {_some(dead)}"
+    unheard = [one for one in lost if one not in dead and not any(hub.store.matching([one]))]
+    if unheard:
+        yield f"nothing heard yet: {_some(unheard)}"
+
+
+def _some(channels: dict[Channel, float] | list[Channel]) -> str:
+    names = sorted(map(str, channels))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _freshness(
+    hub: Hub, channel: Channel, following: Following, *, now: float, after: float
+) -> dict[str, Any]:
+    """One line for what is followed as one: a wildcard's channels are counted, not listed."""
+    states = list(hub.store.matching([channel]))
+    newest = max((state.received for state in states), default=None)
+    return {
+        "channel": str(channel),
+        "live": following.live,
+        "since": round(following.since, 3),
+        "known": len(states),
+        "stale": sum(is_stale(hub, state, now, after) for state in states),
+        "age": None if newest is None else round(max(0.0, now - newest), 3),
+    }
+
+
+def _audits(health: Health | None) -> dict[str, float]:
+    if health is None:
+        return {}
+    return {str(channel): share for channel, share in sorted(health.audits.items(), key=str)}
+
+
+def _epoch(hub: Hub) -> int | None:
+    if hub.health is not None:
+        return hub.health.epoch
+    return hub.store.head.epoch or None
+
+
+def _json(data: dict[str, Any]) -> Response:
+    return Response(
+        _encode(data), headers={"cache-control": "no-store"}, media_type="application/json"
+    )

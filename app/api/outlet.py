@@ -1,0 +1,151 @@
+"""Where a stream's bytes go: straight into uvicorn's connection, or through plain ASGI.
+
+What depends on uvicorn's inside stands here alone: StreamProtocol puts itself into the scope, and
+knows that a response is chunked and that its transport pauses and resumes it. Under any other
+server, HTTP/2 or uvicorn's own protocol a stream falls back to SendOutlet.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+EXTENSION = "sluice.connection"
+HIGH_WATER = 64 * 1024
+"""Bytes that may wait in the process for one client before it counts as lagging."""
+
+
+def _unbound() -> None:
+    """What an outlet calls before the hub has given it a place."""
+
+
+class ConnectionOutlet:
+    """Writes ready chunks to the transport of a uvicorn connection."""
+
+    __slots__ = ("_transport", "backlog", "closed", "framed", "on_drained", "on_full", "write")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.framed = True
+        self.closed = asyncio.Event()
+        self.on_full: Callable[[], None] = _unbound
+        self.on_drained: Callable[[], None] = _unbound
+        self._transport = transport
+        self.write = transport.write
+        self.backlog = transport.get_write_buffer_size
+
+    def close(self) -> None:
+        """Let the response end."""
+        self.closed.set()
+
+    def abort(self) -> None:
+        """Drop the connection and what waits in it."""
+        self._transport.abort()
+
+
+class StreamProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, which lends its transport to event streams."""
+
+    outlet: ConnectionOutlet | None = None
+
+    def on_message_begin(self) -> None:
+        """Put the connection where a stream finds it."""
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: {"protocol": self}}
+
+    def pause_writing(self) -> None:
+        """The transport holds more than its high-water mark."""
+        super().pause_writing()
+        if self.outlet is not None:
+            self.outlet.on_full()
+
+    def resume_writing(self) -> None:
+        """The transport has drained."""
+        super().resume_writing()
+        if self.outlet is not None:
+            self.outlet.on_drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: whatever comes now has nowhere to go."""
+        if self.outlet is not None:
+            self.outlet.close()
+        super().connection_lost(exc)
+
+
+class SendOutlet:
+    """Keeps the bytes for the response's own task, which sends them as ASGI messages."""
+
+    def __init__(self) -> None:
+        self.framed = False
+        self.closed = asyncio.Event()
+        self.on_full: Callable[[], None] = _unbound
+        self.on_drained: Callable[[], None] = _unbound
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._full = False
+        self._woken = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep bytes; beyond the high-water mark the outlet is full."""
+        self._waiting.append(data)
+        self._size += len(data)
+        self._woken.set()
+        if self._size > HIGH_WATER and not self._full:
+            self._full = True
+            self.on_full()
+
+    def backlog(self) -> int:
+        """Bytes kept."""
+        return self._size
+
+    def close(self) -> None:
+        """Let the response end after what is kept."""
+        self.closed.set()
+        self._woken.set()
+
+    def abort(self) -> None:
+        """Give up on a send that does not return; ASGI cannot drop the connection itself."""
+        if self._sending is not None:
+            self._sending.cancel()
+
+    async def serve(self, receive: Receive, send: Send) -> None:
+        """Send what is kept until the outlet is closed or the client hangs up."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._watch(receive), name="stream-watch")
+                self._sending = tasks.create_task(self._pump(send), name="stream-send")
+                await asyncio.wait({self._sending})
+                watching.cancel()
+        finally:
+            self._sending = None
+
+    async def _pump(self, send: Send) -> None:
+        while self._waiting or not self.closed.is_set():
+            await self._woken.wait()
+            self._woken.clear()
+            data, self._waiting, self._size = b"".join(self._waiting), [], 0
+            if data:
+                await send(body(data, more=True))
+            if self._full and self._size <= HIGH_WATER:
+                self._full = False
+                self.on_drained()
+        await send(body(more=False))
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._waiting, self._size = [], 0
+        self.close()
+
+
+def connection(scope: Scope) -> StreamProtocol | None:
+    """The uvicorn connection that a request came in on, if it can be written to directly."""
+    found: Any = scope.get("extensions", {}).get(EXTENSION, {}).get("protocol")
+    return found if isinstance(found, StreamProtocol) else None
+
+
+def body(data: bytes = b"", *, more: bool) -> Message:
+    """An ASGI message with a part of the response."""
+    return {"type": "http.response.body", "body": data, "more_body": more}

@@ -1,0 +1,262 @@
+"""The latest state over REST, out of the replica's store: one channel, lists, long poll.
+
+Asking for a channel follows it. What the store holds is served at once; for what it does not hold
+yet a request waits up to ``FIRST_STATE`` seconds.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from app.api.answers import Answer
+from app.api.deps import HubDep, Limits, LimitsDep, MarketsDep, WishesDep
+from app.api.parameters import (
+    After,
+    MaxAge,
+    Symbol,
+    Symbols,
+    Wait,
+    channel_of,
+    channels_in,
+    channels_of,
+    position_in,
+)
+from app.api.rights import authorise, signed_in
+from app.api.schemas import state_responses
+from app.domain.channel import Channel, Kind
+from app.domain.position import Position
+from app.domain.store import State
+from app.errors import NotReady
+from app.hub.hub import Hub
+from app.hub.wishes import Wishes
+from app.upstream.markets import Markets
+
+FIRST_STATE = 2.0
+"""Seconds to wait for the first state of a channel."""
+
+LOOK = 0.05
+"""Seconds between looks for the first state under a wildcard."""
+
+
+class Reader:
+    """Finds the states a request asks for, following their channels, and answers with them."""
+
+    def __init__(
+        self, request: Request, hub: Hub, wishes: Wishes, markets: Markets, limits: Limits
+    ) -> None:
+        self._request = request
+        self._hub = hub
+        self._wishes = wishes
+        self._markets = markets
+        self.limits = limits
+
+    async def single(
+        self,
+        channel: Channel,
+        *,
+        after: Position | None = None,
+        wait: float = 0.0,
+        max_age: float | None = None,
+        limit: int | None = None,
+    ) -> Response:
+        """One channel's state; with ``after`` only a newer one, waited for up to ``wait`` s."""
+        await self._follow([channel])
+        await self._first([channel])
+        if after is not None and wait:
+            await self._newer(channel, after, wait)
+        [state] = self._known([channel])
+        answer = self._answer([state])
+        if after is not None and state.position <= after:
+            return answer.unchanged(max_age=max_age)
+        return answer.single(self._request, max_age=max_age, limit=limit)
+
+    async def several(self, channels: Sequence[Channel], max_age: float | None) -> Response:
+        """The states of several channels, all of one moment; wildcards mean all that are known."""
+        await self._follow(channels)
+        await self._first(channels)
+        return self._answer(self._known(channels)).several(self._request, max_age=max_age)
+
+    def _answer(self, states: Sequence[State]) -> Answer:
+        return Answer(self._hub, states, stale_after=self.limits.stale_after)
+
+    async def _follow(self, channels: Sequence[Channel]) -> None:
+        """Ask for the channels to be followed; raises UnknownChannel for what is not listed.
+
+        What the store holds needs no asking: the exchange has sent it.
+        """
+        for channel in channels:
+            if not self._heard(channel):
+                await self._markets.require(channel)
+        health, now = self._hub.health, asyncio.get_running_loop().time()
+        more = [one for one in channels if health is None or health.following_of(one) is None]
+        if more:
+            self._wishes.admit(more, now)
+        self._wishes.touch(channels, now)
+
+    async def _first(self, channels: Sequence[Channel]) -> None:
+        """Wait until something is known of every channel; raises NotReady when that takes long."""
+        if all(map(self._heard, channels)):
+            return
+        try:
+            async with asyncio.timeout(FIRST_STATE):
+                while missing := [one for one in channels if not self._heard(one)]:
+                    await self._event(missing[0])
+        except TimeoutError:
+            missing = [one for one in channels if not self._heard(one)]
+            if missing:
+                raise NotReady(f"nothing was heard yet on {_some(missing)}") from None
+
+    async def _newer(self, channel: Channel, after: Position, wait: float) -> None:
+        """Wait until the state is newer than a position, the time is over or the process drains."""
+        clock = asyncio.get_running_loop().time
+        self._wishes.hold([channel])
+        try:
+            async with asyncio.timeout(wait):
+                while not self._hub.draining:
+                    state = self._hub.store.get(channel)
+                    if state is not None and state.position > after:
+                        return
+                    await self._hub.changed(channel)
+        except TimeoutError:
+            return
+        finally:
+            self._wishes.release([channel], clock())
+
+    async def _event(self, channel: Channel) -> None:
+        if channel.wildcard:
+            await asyncio.sleep(LOOK)
+        else:
+            await self._hub.changed(channel)
+
+    def _heard(self, channel: Channel) -> bool:
+        if channel.wildcard:
+            return any(True for _ in self._hub.store.of_kind(channel.kind))
+        return self._hub.store.get(channel) is not None
+
+    def _known(self, channels: Sequence[Channel]) -> list[State]:
+        """The states, in the order of the channels, each once; raises NotReady if one is gone."""
+        found: dict[Channel, State] = {}
+        for channel in channels:
+            if channel.wildcard:
+                states = self._hub.store.of_kind(channel.kind)
+                for state in sorted(states, key=lambda state: state.channel.subject):
+                    found[state.channel] = state
+            elif (state := self._hub.store.get(channel)) is not None:
+                found[channel] = state
+            else:
+                raise NotReady(f"{channel} is not followed any more")
+        if not found:
+            raise NotReady(f"nothing is known any more of {_some(channels)}")
+        return list(found.values())
+
+
+def _some(channels: Sequence[Channel]) -> str:
+    shown = ", ".join(map(str, channels[:5]))
+    return shown if len(channels) <= 5 else f"{shown} and {len(channels) - 5} more"
+
+
+async def _reader(
+    request: Request, hub: HubDep, wishes: WishesDep, markets: MarketsDep, limits: LimitsDep
+) -> Reader:
+    return Reader(request, hub, wishes, markets, limits)
+
+
+ReaderDep = Annotated[Reader, Depends(_reader)]
+
+router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(signed_in)])
+
+
+@router.get("/lastprice", responses=state_responses("lastprice", several=True))
+async def lastprices(
+    reader: ReaderDep, symbols: Symbols = None, max_age: MaxAge = None
+) -> Response:
+    """The last prices of the markets named, or of all markets known."""
+    return await reader.several(_listed(Kind.LASTPRICE, symbols), max_age)
+
+
+@router.get("/lastprice/{symbol}", responses=state_responses("lastprice"))
+async def lastprice(
+    reader: ReaderDep, symbol: Symbol, after: After = None, wait: Wait = 0, max_age: MaxAge = None
+) -> Response:
+    """The last price of a market."""
+    channel = channel_of(Kind.LASTPRICE, symbol)
+    return await reader.single(channel, after=position_in(after), wait=wait, max_age=max_age)
+
+
+@router.get("/ticker", responses=state_responses("ticker", several=True))
+async def tickers(reader: ReaderDep, symbols: Symbols = None, max_age: MaxAge = None) -> Response:
+    """The tickers of the markets named, or of all markets known."""
+    return await reader.several(_listed(Kind.TICKER, symbols), max_age)
+
+
+@router.get("/ticker/{symbol}", responses=state_responses("ticker"))
+async def ticker(
+    reader: ReaderDep, symbol: Symbol, after: After = None, wait: Wait = 0, max_age: MaxAge = None
+) -> Response:
+    """The ticker of a market."""
+    channel = channel_of(Kind.TICKER, symbol)
+    return await reader.single(channel, after=position_in(after), wait=wait, max_age=max_age)
+
+
+@router.get("/trades/{symbol}", responses=state_responses("trade"))
+async def trades(
+    reader: ReaderDep,
+    symbol: Symbol,
+    limit: Annotated[int, Query(ge=1, le=100, description="Trades at most")] = 50,
+    after: After = None,
+    wait: Wait = 0,
+    max_age: MaxAge = None,
+) -> Response:
+    """The last trades of a market, newest first."""
+    return await reader.single(
+        channel_of(Kind.TRADE, symbol),
+        after=position_in(after),
+        wait=wait,
+        max_age=max_age,
+        limit=limit,
+    )
+
+
+@router.get("/depth/{symbol}", responses=state_responses("depth"))
+async def depth(
+    reader: ReaderDep,
+    symbol: Symbol,
+    scale: Annotated[int, Query(ge=0, description="An index of the market's scales")] = 0,
+    limit: Annotated[int | None, Query(ge=1, description="Levels of each side at most")] = None,
+    after: After = None,
+    wait: Wait = 0,
+    max_age: MaxAge = None,
+) -> Response:
+    """The order book of a market at a scale, best prices first."""
+    return await reader.single(
+        channel_of(Kind.DEPTH, symbol, scale),
+        after=position_in(after),
+        wait=wait,
+        max_age=max_age,
+        limit=limit,
+    )
+
+
+@router.get("/state", responses=state_responses(None, several=True))
+async def state(
+    reader: ReaderDep,
+    channels: Annotated[
+        list[str], Query(description="`kind:subject`, comma separated, or the parameter repeated")
+    ],
+    max_age: MaxAge = None,
+) -> Response:
+    """The snapshots of several channels, all of one moment, in the order asked for.
+
+    A wildcard stands for every channel known of its kind. 503 if one of the channels has no state
+    within 2 s.
+    """
+    wanted = channels_in(channels)
+    authorise(wanted, reader.limits)
+    return await reader.several(wanted, max_age)
+
+
+def _listed(kind: Kind, symbols: list[str] | None) -> list[Channel]:
+    return [Channel(kind, "*")] if symbols is None else channels_of(kind, symbols)

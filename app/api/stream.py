@@ -1,0 +1,171 @@
+"""``GET /v1/stream``: channels as Server-Sent Events."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.admission import Admission
+from app.api.deps import AdmissionDep, HubDep, LimitsDep, MarketsDep, WishesDep
+from app.api.outlet import ConnectionOutlet, SendOutlet, body, connection
+from app.api.rights import authorise
+from app.api.schemas import STREAM_RESPONSES
+from app.domain.channel import Channel
+from app.errors import (
+    ClientError,
+    MalformedRequest,
+    NotReady,
+    TooManyChannels,
+    TooManyStreams,
+    UpstreamUnavailable,
+)
+from app.hub.hub import Hub, bye
+from app.hub.subscription import End
+from app.hub.wishes import Wishes
+from app.upstream.markets import Markets
+
+MOST = 200
+"""Channels that one stream may name."""
+
+PATIENCE = 2.0
+"""Seconds to wait for the exchange's market list before a stream opens without it."""
+
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+MEDIA_TYPE = "text/event-stream"
+
+router = APIRouter()
+
+
+class EventStream(Response):
+    """Starts the response, joins the hub, waits for the end, leaves the hub."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        hub: Hub,
+        channels: frozenset[Channel],
+        after: str | None,
+        *,
+        wishes: Wishes,
+        admission: Admission,
+        client: str,
+    ) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._hub = hub
+        self._channels = channels
+        self._after = after
+        self._wishes = wishes
+        self._admission = admission
+        self._client = client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve until the client goes or the hub ends the stream."""
+        clock = asyncio.get_running_loop().time
+        with ExitStack() as held:
+            held.enter_context(self._admission.place(self._client))
+            self._wishes.hold(self._channels)
+            held.callback(lambda: self._wishes.release(self._channels, clock()))
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        direct = connection(scope)
+        if direct is None:
+            outlet = SendOutlet()
+            with self._hub.subscribe(self._channels, outlet, self._after):
+                await outlet.serve(receive, send)
+            return
+        direct.outlet = ConnectionOutlet(direct.transport)
+        try:
+            with self._hub.subscribe(self._channels, direct.outlet, self._after):
+                await direct.outlet.closed.wait()
+                await send(body(more=False))
+        finally:
+            direct.outlet = None
+
+
+@router.get(
+    "/v1/stream",
+    summary="Follow channels as Server-Sent Events",
+    tags=["stream"],
+    response_class=EventStream,
+    responses=STREAM_RESPONSES,
+)
+async def stream(
+    request: Request,
+    hub: HubDep,
+    wishes: WishesDep,
+    markets: MarketsDep,
+    limits: LimitsDep,
+    admission: AdmissionDep,
+    channels: Annotated[
+        list[str] | None,
+        Query(description="`kind:subject`, comma separated, or the parameter repeated"),
+    ] = None,
+    after: Annotated[
+        str | None, Query(description="Resume after this position; the header wins")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Query(alias="lastEventId", description="The same as `after`")
+    ] = None,
+    last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """Snapshots first, then updates; see the API guide for ids, gaps, resets and heartbeats."""
+    client = request.client.host if request.client else ""
+    try:
+        wanted = _read(channels)
+        authorise(wanted, limits)
+        hub.require_open()
+        admission.check(client)
+        await _require(markets, wanted)
+        wishes.admit(wanted, asyncio.get_running_loop().time())
+    except (NotReady, TooManyStreams) as error:
+        if MEDIA_TYPE in request.headers.get("accept", ""):
+            return _farewell(error, hub)
+        raise
+    return EventStream(
+        hub,
+        wanted,
+        last_event_id_header or after or last_event_id,
+        wishes=wishes,
+        admission=admission,
+        client=client,
+    )
+
+
+def _read(texts: Iterable[str] | None) -> frozenset[Channel]:
+    """The channels asked for; those under a wildcard asked for too are left out."""
+    names = [name for text in texts or () for name in text.split(",")]
+    if not any(names):
+        raise MalformedRequest("no channels given: expected channels=kind:subject,…")
+    if len(names) > MOST:
+        raise TooManyChannels(f"{len(names)} channels given, at most {MOST} are served")
+    channels = frozenset(map(Channel.parse, names))
+    return frozenset(
+        channel for channel in channels if channel.wildcard or channel.everything not in channels
+    )
+
+
+async def _require(markets: Markets, channels: Iterable[Channel]) -> None:
+    """Refuse what the exchange does not list; an exchange that is away or slow refuses nothing.
+
+    What could not be checked here is checked by the leader before it is followed.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for channel in channels:
+                await markets.require(channel)
+    except (UpstreamUnavailable, TimeoutError):
+        pass
+
+
+def _farewell(error: ClientError, hub: Hub) -> Response:
+    """To an EventSource every status but 200 is final: tell it in a stream to come back later."""
+    reason: End = "drain" if hub.draining else "limit" if error.status == 429 else "overload"
+    return Response(bye(reason), headers=HEADERS, media_type=MEDIA_TYPE)

@@ -1,0 +1,161 @@
+"""The composition root: builds a process from its settings, leaf to root, and runs its tasks."""
+
+import asyncio
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app import __version__
+from app.api import catalogue, health, private, problems, state, stream
+from app.api.admission import Admission
+from app.api.deps import Limits, State
+from app.api.guard import Guard
+from app.bus.memory import MemoryBroker
+from app.domain.store import Store
+from app.feed import Replica, follow, lead
+from app.hub.hub import Hub, HubOptions
+from app.hub.wishes import Wishes
+from app.settings import Settings, SettingsError, read_settings
+from app.telemetry import Metrics, configure_logging, logger
+from app.upstream.audit import Audit
+from app.upstream.markets import Markets
+from app.upstream.pool import Pool, PoolOptions
+from app.upstream.rest import Credentials, Rest, RestOptions
+from app.upstream.session import SessionOptions
+
+log = logger("main")
+
+
+def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") -> FastAPI:
+    """The gateway as an ASGI application.
+
+    ``uvicorn app.main:create_app --factory`` calls it without settings: they come from the
+    environment then. ``bound`` is the address served on, an accepted ``Host`` by default.
+    """
+    if settings is None:
+        settings = _settings_or_exit()
+    app = FastAPI(
+        title="Sluice",
+        version=__version__,
+        summary="Exchange market data as Server-Sent Events and cached REST",
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.failed = False
+    for router in (
+        stream.router,
+        state.router,
+        catalogue.router,
+        private.router,
+        health.router,
+    ):
+        app.include_router(router)
+    problems.install(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "Last-Event-ID", "If-None-Match"],
+            expose_headers=["ETag", "Age", "Sluice-Stale", "Retry-After"],
+        )
+    app.add_middleware(
+        Guard, allowed_hosts=settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
+    )
+    return app
+
+
+def _settings_or_exit() -> Settings:
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    configure_logging(settings.log_format)
+    return settings
+
+
+def rest_of(settings: Settings, client: httpx.AsyncClient) -> Rest:
+    """The exchange's REST hosts, with the credentials if there are any."""
+    credentials = None
+    if settings.upstream_user_id is not None and settings.upstream_api_key is not None:
+        credentials = Credentials(
+            settings.upstream_user_id.get_secret_value(),
+            settings.upstream_api_key.get_secret_value(),
+        )
+    hosts = RestOptions(
+        api_url=settings.upstream_api_url,
+        markets_url=settings.upstream_markets_url,
+        scales_url=settings.upstream_scales_url,
+    )
+    return Rest(client, hosts, credentials)
+
+
+def pool_of(settings: Settings, rest: Rest, metrics: Metrics) -> Pool:
+    """The upstream connections as the settings want them."""
+    session = SessionOptions(
+        ping_interval=settings.upstream_ping_interval,
+        pong_timeout=settings.upstream_pong_timeout,
+        mute_after=settings.mute_after,
+    )
+    options = PoolOptions(
+        settings.upstream_ws_url, connections=settings.upstream_connections, session=session
+    )
+    return Pool(rest, options, metrics)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
+    """Run the background tasks around the serving; a crash of one ends the process."""
+    settings: Settings = app.state.settings
+    metrics = Metrics()
+    store = Store()
+    wishes = Wishes(settings.pinned, linger=settings.linger, limit=settings.max_followed)
+    hub = app.state.hub = Hub(
+        store,
+        HubOptions(settings.history, settings.heartbeat, settings.stream_lifetime),
+        metrics,
+    )
+    replica = Replica(store, hub, wishes, process=f"{socket.gethostname()}-{secrets.token_hex(4)}")
+    broker = MemoryBroker(settings.history)
+    try:
+        async with (
+            httpx.AsyncClient(trust_env=False) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            rest = rest_of(settings, client)
+            markets = Markets(rest)
+            pool = pool_of(settings, rest, metrics)
+            background = [
+                tasks.create_task(
+                    follow(broker, replica, health_ttl=settings.lease_ttl), name="follow"
+                ),
+                tasks.create_task(
+                    lead(broker, replica, pool, markets, Audit(rest, metrics)), name="lead"
+                ),
+                tasks.create_task(hub.run(), name="hub"),
+            ]
+            await replica.loaded.wait()
+            yield State(
+                hub=hub,
+                admission=Admission(
+                    most=settings.max_streams, most_per_client=settings.max_streams_per_client
+                ),
+                wishes=wishes,
+                markets=markets,
+                metrics=metrics,
+                limits=Limits(settings.stale_after, anonymous=settings.anonymous == "market"),
+            )
+            for task in background:
+                task.cancel()
+    except* Exception as crash:
+        app.state.failed = hub.draining = True
+        log.critical("a background task crashed", exc_info=crash)
+        signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,88 @@
+"""The HTTP server that ``sluice serve`` runs: uvicorn, with its socket opened here.
+
+Streams are ended before uvicorn waits for open responses, and the kernel is told to drop a client
+that takes nothing (``TCP_USER_TIMEOUT``) and to keep little for one (``TCP_NOTSENT_LOWAT``): both
+are inherited by every accepted connection.
+"""
+
+import gc
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.api.outlet import StreamProtocol
+from app.main import create_app
+from app.settings import Settings
+
+BACKLOG = 4096
+STALL_MS = 12_000
+NOT_SENT = 16 * 1024
+
+
+class Server(uvicorn.Server):
+    """Ends the streams first when it is told to stop."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config, *, drain: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain = drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start serving; what lives now lives long, so the collector need not look at it again."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams over the drain time, then let uvicorn wait for the rest."""
+        if self.started:
+            await self._app.state.hub.drain(self._drain)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at a signal; a second Ctrl-C does not wait. The exit status is ours to give."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; port 0 takes a free one. Raises OSError."""
+    family, kind, number, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, number)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for name, value in (("TCP_USER_TIMEOUT", STALL_MS), ("TCP_NOTSENT_LOWAT", NOT_SENT)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    try:
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve(settings: Settings, sock: socket.socket) -> int:
+    """Serve until told to stop; the exit status: 0, or 1 if the process had to give up."""
+    app = create_app(settings, bound=sock.getsockname()[0])
+    config = uvicorn.Config(
+        app,
+        http=StreamProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_graceful_shutdown=max(1, round(settings.drain)),
+    )
+    server = Server(app, config, drain=settings.drain)
+    await server.serve(sockets=[sock])
+    return 1 if app.state.failed or not server.started else 0

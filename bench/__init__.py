@@ -1,0 +1,1 @@
+"""Benchmarks: ratios measured side by side with peers, on the machine at hand."""
