@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import catalogue, health, private, problems, state, stream
+from app.api import catalogue, health, private, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.guard import Guard
@@ -46,6 +46,7 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         version=__version__,
         summary="Exchange market data as Server-Sent Events and cached REST",
         lifespan=_lifespan,
+        redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.failed = False
@@ -58,6 +59,7 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     ):
         app.include_router(router)
     problems.install(app)
+    schemas.install(app)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

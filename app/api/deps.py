@@ -36,27 +36,27 @@ def _state(connection: HTTPConnection) -> State:
     return cast("State", connection.scope["state"])
 
 
-def _hub(connection: HTTPConnection) -> Hub:
+async def _hub(connection: HTTPConnection) -> Hub:
     return _state(connection)["hub"]
 
 
-def _admission(connection: HTTPConnection) -> Admission:
+async def _admission(connection: HTTPConnection) -> Admission:
     return _state(connection)["admission"]
 
 
-def _wishes(connection: HTTPConnection) -> Wishes:
+async def _wishes(connection: HTTPConnection) -> Wishes:
     return _state(connection)["wishes"]
 
 
-def _markets(connection: HTTPConnection) -> Markets:
+async def _markets(connection: HTTPConnection) -> Markets:
     return _state(connection)["markets"]
 
 
-def _metrics(connection: HTTPConnection) -> Metrics:
+async def _metrics(connection: HTTPConnection) -> Metrics:
     return _state(connection)["metrics"]
 
 
-def _limits(connection: HTTPConnection) -> Limits:
+async def _limits(connection: HTTPConnection) -> Limits:
     return _state(connection)["limits"]
 
 
