@@ -8,15 +8,16 @@ import sys
 from collections.abc import Coroutine
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
+import httpx
 import typer
 import uvloop
 
 from app import simulator
 from app.check import check as check_installation
 from app.demo import demo as run_demo
-from app.main import create_app
+from app.main import create_app, pool_options, rest_of
 from app.record import record as write_recording
 from app.server import listen
 from app.server import serve as run_server
@@ -86,7 +87,13 @@ def record(
     """Write what the live upstream sends, in the simulator's recording format."""
     settings = _settings()
     configure_logging(settings.log_format)
-    _finish(write_recording(settings, out, channels or list(settings.channels)))
+
+    async def run() -> int:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            rest, options = rest_of(settings, client), pool_options(settings)
+            return await write_recording(out, channels or settings.channels, rest, options)
+
+    _finish(run())
 
 
 @app.command()
@@ -105,7 +112,7 @@ def check() -> None:
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
-    document = create_app(Settings(_env_file=None)).openapi()
+    document = create_app(Settings.model_construct()).openapi()
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -157,7 +164,7 @@ def _settings() -> Settings:
         _refuse(str(error))
 
 
-def _refuse(message: str) -> Any:
+def _refuse(message: str) -> NoReturn:
     sys.stderr.write(f"{message}\n")
     raise typer.Exit(2)
 

@@ -100,17 +100,16 @@ def rest_of(settings: Settings, client: httpx.AsyncClient) -> Rest:
     return Rest(client, hosts, credentials)
 
 
-def pool_of(settings: Settings, rest: Rest, metrics: Metrics) -> Pool:
+def pool_options(settings: Settings) -> PoolOptions:
     """The upstream connections as the settings want them."""
     session = SessionOptions(
         ping_interval=settings.upstream_ping_interval,
         pong_timeout=settings.upstream_pong_timeout,
         mute_after=settings.mute_after,
     )
-    options = PoolOptions(
+    return PoolOptions(
         settings.upstream_ws_url, connections=settings.upstream_connections, session=session
     )
-    return Pool(rest, options, metrics)
 
 
 @asynccontextmanager
@@ -134,7 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         ):
             rest = rest_of(settings, client)
             markets = Markets(rest)
-            pool = pool_of(settings, rest, metrics)
+            pool = Pool(rest, pool_options(settings), metrics)
             background = [
                 tasks.create_task(
                     follow(broker, replica, health_ttl=settings.lease_ttl), name="follow"

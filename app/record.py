@@ -140,21 +140,18 @@ async def record(
     ``options`` says where the exchange is. One connection is used, and never a planned change of
     connections, as then both would be heard for a moment. What is said goes to ``err``.
     """
-    trouble = ""
+    told, status = "", 0
     try:
         wanted = frozenset(map(Channel.parse, channels))
         recording = Recording(out)
         with stopped_by_signals(), recording:
             await _follow(recording, wanted, rest, options, err)
         recording.check()
+        told = f"{_told(recording)} in {out}, {recording.skipped} unreadable frames left out"
     except* GatewayError as group:
-        trouble = "; ".join(redact(str(error)) for error in group.exceptions)
-    if trouble:
-        err.write(f"sluice record: {trouble}\n")
-        return 1
-    skipped = f", {recording.skipped} unreadable frames left out" if recording.skipped else ""
-    err.write(f"\n{_told(recording)} in {out}{skipped}\n")
-    return 0
+        told, status = "; ".join(redact(str(error)) for error in group.exceptions), 1
+    _say(err, f"sluice record: {told}\n")
+    return status
 
 
 async def _follow(
@@ -192,11 +189,16 @@ async def _report(recording: Recording, pool: Pool, err: TextIO) -> None:
         recording.flush()
         line = f"{_told(recording)}, upstream {pool.connections()[0].state}"
         if terminal:
-            err.write(f"\r\x1b[K{line}")
+            _say(err, line)
         elif time.monotonic() - said >= REPORT:
             said = time.monotonic()
-            err.write(f"{line}\n")
-        err.flush()
+            _say(err, f"{line}\n")
+
+
+def _say(err: TextIO, text: str) -> None:
+    """Write over the progress line, if there is one."""
+    err.write(f"\r\x1b[K{text}" if err.isatty() else text)
+    err.flush()
 
 
 def _told(recording: Recording) -> str:

@@ -19,14 +19,18 @@ def stopped_by_signals() -> Iterator[None]:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is None:
         raise RuntimeError("there is no task to stop")
-    stopped = False
+    stopped = over = False
+
+    def cancel() -> None:
+        if not over:
+            task.cancel()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopped
         if stopped:
             raise KeyboardInterrupt
         stopped = True
-        loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(cancel)
 
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
@@ -36,5 +40,6 @@ def stopped_by_signals() -> Iterator[None]:
             raise
         task.uncancel()
     finally:
+        over = True
         for number, handler in before.items():
             signal.signal(number, handler)

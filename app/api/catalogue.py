@@ -11,12 +11,13 @@ from app.api.parameters import Symbol, channel_of
 from app.api.rights import signed_in
 from app.api.schemas import answers, problems
 from app.domain.channel import Kind
+from app.errors import UnknownChannel
 
 router = APIRouter(
     prefix="/v1/markets",
     tags=["markets"],
     dependencies=[Depends(signed_in)],
-    responses=problems(401, 503),
+    responses=problems(401, 422, 503),
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -32,13 +33,16 @@ async def markets(markets: MarketsDep) -> Response:
 async def market(markets: MarketsDep, symbol: Symbol) -> Response:
     """One market."""
     channel_of(Kind.TICKER, symbol)
-    return _data(await markets.market(symbol))
+    found = await markets.market(symbol)
+    if found is None:
+        raise UnknownChannel(f"the exchange has no market {symbol}")
+    return _data(found)
 
 
 @router.get("/{symbol}/scales", responses=answers("ScaleList") | problems(404))
 async def scales(markets: MarketsDep, symbol: Symbol) -> Response:
     """The depth scales of a market: an index of them is part of a depth channel's name."""
-    channel_of(Kind.TICKER, symbol)
+    await markets.require(channel_of(Kind.TICKER, symbol))
     return _data(await markets.scales(symbol))
 
 

@@ -26,7 +26,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str]) -> None:
         self._app = app
-        self._hosts = tuple(host.lower().encode() for host in allowed_hosts)
+        self._hosts = tuple(_spelt(host).lower().encode() for host in allowed_hosts)
         self._any = b"*" in self._hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +67,11 @@ class Guard:
 _MISDIRECTED = problem(
     MalformedRequest("this Host is not served here: see SLUICE_ALLOWED_HOSTS", status=421)
 )
+
+
+def _spelt(host: str) -> str:
+    """As a Host header spells it: an IPv6 address stands in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def _count(scope: Scope, status: int) -> None:

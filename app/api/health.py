@@ -33,7 +33,7 @@ async def livez() -> Response:
     return _json({"status": "alive"})
 
 
-@router.get("/readyz", responses=answers("Ready") | problems(503))
+@router.get("/readyz", responses=answers("Ready") | problems(422, 503))
 async def readyz(
     hub: HubDep,
     wishes: WishesDep,
@@ -139,7 +139,10 @@ def _freshness(
 def _audits(health: Health | None) -> dict[str, float]:
     if health is None:
         return {}
-    return {str(channel): share for channel, share in sorted(health.audits.items(), key=str)}
+    return {
+        str(channel): share
+        for channel, share in sorted(health.audits.items(), key=lambda item: str(item[0]))
+    }
 
 
 def _epoch(hub: Hub) -> int | None:

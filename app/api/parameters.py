@@ -78,10 +78,7 @@ def position_in(text: str | None) -> Position | None:
 
 def unchanged(validators: Iterable[str], position: Position) -> bool:
     """Whether ``If-None-Match`` (RFC 9110, 13.1.2) names the position or any (``*``)."""
-    for line in validators:
-        if line.strip() == "*" or str(position) in _TAG.findall(line):
-            return True
-    return False
+    return any(line.strip() == "*" or str(position) in _TAG.findall(line) for line in validators)
 
 
 def _channel(text: str) -> Channel:

@@ -87,7 +87,7 @@ async def _failed(_request: Request, _error: Exception) -> Response:
 
 
 def _plain(status: int, detail: str, headers: dict[str, str]) -> Response:
-    title = HTTPStatus(status).phrase.lower() if status in HTTPStatus else "error"
+    title = HTTPStatus(status).phrase.lower()
     return _render("about:blank", title, status, _PLAIN.get(status, detail), headers)
 
 

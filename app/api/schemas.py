@@ -1,384 +1,20 @@
-"""What answers and events look like, for the OpenAPI document only: nothing is built of these.
+"""What the routes say of their answers in the OpenAPI document.
 
-``responses=`` of the routes refer to the models by name; ``install`` puts the models themselves
+``responses=`` of the routes refer to the shapes by name; ``install`` puts the shapes themselves
 into the document.
 """
 
+from functools import cache
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from app.domain.channel import Kind
+from app.api.shapes import ANSWERS, DATA, EVENTS
+from app.domain.channel import PRIVATE, Kind
 
 REF = "#/components/schemas/"
-
-Amount = Annotated[
-    str, Field(description="Decimal text with the exchange's own digits", examples=["27123.45"])
-]
-PositionText = Annotated[
-    str,
-    Field(
-        description="`<epoch>-<sequence>`; grows over all events of a deployment",
-        pattern=r"^(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})$",
-        examples=["1795335123456-48213"],
-    ),
-]
-Market = Annotated[str, Field(description="The market", examples=["BTC_USDT"])]
-Timestamp = Annotated[int, Field(description="The exchange's time in Unix seconds")]
-Levels = Annotated[
-    list[tuple[Amount, Amount]],
-    Field(description="`[price, value]`: price in quote currency, value in base currency"),
-]
-Direction = Literal["buy", "sell"]
-
-
-class LastPrice(BaseModel):
-    """The price of the last trade."""
-
-    symbol: Market
-    timestamp: Timestamp
-    price: Annotated[Amount, Field(description="In quote currency")]
-
-
-class Ticker(BaseModel):
-    """A market at a glance."""
-
-    symbol: Market
-    timestamp: Timestamp
-    price: Annotated[Amount, Field(description="Last price, in quote currency")]
-    open: Annotated[Amount, Field(description="In quote currency")]
-    high: Annotated[Amount, Field(description="In quote currency")]
-    low: Annotated[Amount, Field(description="In quote currency")]
-    volume: Annotated[Amount, Field(description="In base currency")]
-    quote_volume: Annotated[Amount, Field(description="In quote currency")]
-    price_change: Annotated[Amount, Field(description="From `open`, in percent")]
-
-
-class Trade(BaseModel):
-    """One trade."""
-
-    price: Annotated[Amount, Field(description="In quote currency")]
-    quantity: Annotated[Amount, Field(description="In base currency")]
-    timestamp: Timestamp
-    direction: Annotated[Direction, Field(description="The taker's side")]
-
-
-class Trades(BaseModel):
-    """snapshot: the last trades, newest first. update: what came, in the exchange's order."""
-
-    symbol: Market
-    timestamp: Annotated[int | None, Field(description="Unix seconds; only in an update")] = None
-    trades: Annotated[list[Trade], Field(max_length=100)]
-
-
-class Book(BaseModel):
-    """A whole order book, best first on each side."""
-
-    symbol: Market
-    scale_index: Annotated[int, Field(description="An index of the market's scales")]
-    timestamp: Timestamp
-    asks: Levels
-    bids: Levels
-
-
-class BookChange(Book):
-    """The levels of an order book that changed; a value of `"0"` removes its level."""
-
-    full_reload: bool
-
-
-class OrderInfo(BaseModel):
-    """An order of the account, as the exchange tells it; there may be more fields."""
-
-    id: Annotated[str, Field(description="ULID")]
-    symbol: Market
-    orderType: str  # noqa: N815 -- the exchange's name
-    direction: Direction
-    price: Annotated[Amount | None, Field(description="In quote currency")] = None
-    quantity: Annotated[Amount, Field(description="In base currency")]
-    value: Annotated[Amount, Field(description="In quote currency")]
-    filledQuantity: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    filledValue: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    clientOid: str | None = None  # noqa: N815 -- same
-    createTs: Timestamp  # noqa: N815 -- same
-    updateTs: Timestamp | None = None  # noqa: N815 -- same
-    finishTs: Timestamp | None = None  # noqa: N815 -- same
-    state: str | None = None
-    internalState: str | None = None  # noqa: N815 -- same
-
-
-class Orders(BaseModel):
-    """Open orders and the last 100 finished ones of a market, newest first."""
-
-    symbol: Market
-    orders: list[OrderInfo]
-
-
-class OrderChange(BaseModel):
-    """What happened to an order."""
-
-    type: Literal["created", "updated", "finished"]
-    info: OrderInfo
-
-
-class BalanceInfo(BaseModel):
-    """A balance of the account; amounts in the currency itself."""
-
-    walletId: Annotated[str | None, Field(description="ULID")] = None  # noqa: N815 -- same
-    currencyCode: str  # noqa: N815 -- same
-    amount: Annotated[Amount | None, Field(description="Size of the change, unsigned")] = None
-    oldBalance: Amount | None = None  # noqa: N815 -- same
-    newBalance: Amount | None = None  # noqa: N815 -- same
-
-
-class Balance(BaseModel):
-    """A balance; `available` and `held` stand in it once REST has told them."""
-
-    info: BalanceInfo
-    available: Amount | None = None
-    held: Amount | None = None
-
-
-class DealInfo(BaseModel):
-    """A deal of the account, as the exchange tells it."""
-
-    dealId: Annotated[str, Field(description="ULID")]  # noqa: N815 -- same
-    symbol: Market
-    dealState: str  # noqa: N815 -- same
-    transactionId: Annotated[str, Field(description="ULID, unique")]  # noqa: N815 -- same
-    filledPrice: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    filledQuantity: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    filledValue: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    fee: Annotated[Amount, Field(description="In `feeCurrency`")]
-    feeCurrency: str  # noqa: N815 -- same
-    tradeRole: Literal["taker", "maker"]  # noqa: N815 -- same
-    committedAt: Timestamp  # noqa: N815 -- same
-
-
-class Deals(BaseModel):
-    """The last 100 deals of a market, newest first."""
-
-    symbol: Market
-    deals: list[DealInfo]
-
-
-class DealChange(BaseModel):
-    """A deal that was made."""
-
-    info: DealInfo
-
-
-class _Envelope(BaseModel):
-    channel: Annotated[str, Field(examples=["ticker:BTC_USDT"])]
-    position: PositionText
-    time: Annotated[int | None, Field(description="The exchange's time in Unix seconds")]
-    received: Annotated[float, Field(description="When the gateway read it, Unix seconds")]
-    gap: Annotated[
-        Literal[True] | None,
-        Field(description="Before this something may have been missed; absent otherwise"),
-    ] = None
-    origin: Annotated[
-        Literal["reconcile"] | None, Field(description="Learnt from REST; absent otherwise")
-    ] = None
-
-
-class _Snapshot(_Envelope):
-    type: Literal["snapshot"]
-    previous: Annotated[None, Field(description="A snapshot follows nothing")]
-
-
-class _Update(_Envelope):
-    type: Literal["update"]
-    previous: Annotated[
-        PositionText, Field(description="The position of the event before it on the channel")
-    ]
-
-
-class _State(_Snapshot):
-    age: Annotated[float, Field(ge=0, description="Seconds since `received`")]
-    stale: Annotated[bool, Field(description="Whether the upstream does not confirm it")]
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: Annotated[
-        str,
-        Field(
-            description="`/problems/` and the title with hyphens, or `about:blank`",
-            examples=["/problems/unknown-channel"],
-        ),
-    ]
-    title: Annotated[str, Field(examples=["unknown channel"])]
-    status: int
-    detail: str
-
-
-class MarketInfo(BaseModel):
-    """A market, as the exchange gives it: all text; sizes and precisions are decimal."""
-
-    id: str
-    symbol: Market
-    baseCurrency: str  # noqa: N815 -- the exchange's name
-    quoteCurrency: str  # noqa: N815 -- same
-    baseMinSize: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    quoteMinSize: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    baseMaxSize: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    quoteMaxSize: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    basePrec: Annotated[str, Field(description="Digits of an amount")]  # noqa: N815 -- same
-    quotePrec: Annotated[str, Field(description="Digits of a price")]  # noqa: N815 -- same
-
-
-class Scale(BaseModel):
-    """A price step of a market's order books."""
-
-    scale: Annotated[Amount, Field(description="The step, in quote currency", examples=["0.01"])]
-    index: Annotated[int, Field(description="What a depth channel names it by")]
-
-
-class MarketList(BaseModel):
-    """All markets."""
-
-    data: list[MarketInfo]
-
-
-class MarketAnswer(BaseModel):
-    """One market."""
-
-    data: MarketInfo
-
-
-class ScaleList(BaseModel):
-    """The scales of a market."""
-
-    data: list[Scale]
-
-
-class Alive(BaseModel):
-    """The process lives."""
-
-    status: Literal["alive"]
-
-
-class Ready(BaseModel):
-    """The process is ready."""
-
-    status: Literal["ready"]
-
-
-Upstream = Literal["live", "degraded", "down"]
-
-
-class UpstreamStatus(BaseModel):
-    """How the exchange is heard, as every process tells it."""
-
-    status: Upstream
-    since: Annotated[float, Field(description="Unix seconds")]
-
-
-class LeaseStatus(BaseModel):
-    """Whether some process leads, and in which epoch."""
-
-    held: bool
-    epoch: int | None
-
-
-class ConnectionStatus(BaseModel):
-    """One socket to the exchange."""
-
-    name: str
-    state: str
-    since: Annotated[float, Field(description="Unix seconds")]
-    following: Annotated[int, Field(description="Channels it is subscribed to")]
-    reconnects: int
-
-
-class ChannelStatus(BaseModel):
-    """One followed channel; under a wildcard its channels are counted."""
-
-    channel: str
-    live: bool
-    since: Annotated[float, Field(description="Unix seconds: live, or not live, since then")]
-    known: Annotated[int, Field(description="Channels with a state")]
-    stale: Annotated[int, Field(description="Those of them that are stale")]
-    age: Annotated[float | None, Field(description="Seconds since its newest event")]
-
-
-class StreamsStatus(BaseModel):
-    """The event streams of this process."""
-
-    open: int
-    catching_up: int
-
-
-class Status(BaseModel):
-    """A running gateway at a glance."""
-
-    version: str
-    upstream: UpstreamStatus
-    lease: LeaseStatus
-    position: Annotated[PositionText, Field(description="The last event this process heard")]
-    connections: list[ConnectionStatus]
-    channels: list[ChannelStatus]
-    audits: Annotated[
-        dict[str, float],
-        Field(description="Per order book, the share of its top levels that matched REST"),
-    ]
-    streams: StreamsStatus
-    draining: bool
-
-
-class StatusEvent(BaseModel):
-    """On connect and on change: how the exchange is heard."""
-
-    type: Literal["status"]
-    upstream: Upstream
-    since: Annotated[float, Field(description="Unix seconds")]
-
-
-class ResetEvent(BaseModel):
-    """The stream cannot resume where it was asked to: snapshots follow."""
-
-    type: Literal["reset"]
-    reason: Literal["history_expired", "unknown_position"]
-
-
-class ByeEvent(BaseModel):
-    """The gateway is about to end the stream."""
-
-    type: Literal["bye"]
-    reason: Literal["drain", "lifetime", "slow", "expired", "overload", "limit"]
-    retry: Annotated[int, Field(description="Milliseconds to wait before coming back")]
-
-
-def _model(name: str, base: type[BaseModel], data: type[BaseModel], text: str) -> type[BaseModel]:
-    return type(name, (base,), {"__doc__": text, "__annotations__": {"data": data}})
-
-
-_DATA: dict[Kind, tuple[str, type[BaseModel], type[BaseModel]]] = {
-    Kind.LASTPRICE: ("LastPrice", LastPrice, LastPrice),
-    Kind.TICKER: ("Ticker", Ticker, Ticker),
-    Kind.TRADE: ("Trade", Trades, Trades),
-    Kind.DEPTH: ("Depth", Book, BookChange),
-    Kind.ORDER: ("Order", Orders, OrderChange),
-    Kind.BALANCE: ("Balance", Balance, Balance),
-    Kind.DEAL: ("Deal", Deals, DealChange),
-}
-
-_EVENTS: list[type[BaseModel]] = [StatusEvent, ResetEvent, ByeEvent]
-_ANSWERS: list[type[BaseModel]] = [Problem, MarketList, MarketAnswer, ScaleList]
-_ANSWERS += [Alive, Ready, Status]
-for _kind, (_name, _whole, _change) in _DATA.items():
-    _EVENTS += [
-        _model(f"{_name}Snapshot", _Snapshot, _whole, f"The whole state of a {_kind} channel."),
-        _model(f"{_name}Update", _Update, _change, f"What changed on a {_kind} channel."),
-    ]
-    _ANSWERS.append(
-        _model(f"{_name}State", _State, _whole, f"The whole state of a {_kind} channel, now.")
-    )
 
 
 def answers(model: str) -> dict[int | str, dict[str, Any]]:
@@ -397,7 +33,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def state_responses(kind: str | None, *, several: bool = False) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a path that serves one state, or several; None for any kind."""
-    names = [f"{_DATA[Kind(kind)][0]}State"] if kind else [f"{name}State" for name, *_ in _public()]
+    names = _states(kind)
     schema = _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(name) for name in names]}
     if several:
         schema = {
@@ -425,22 +61,22 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
+@cache
 def _components() -> dict[str, Any]:
-    models = [(model, "serialization") for model in _ANSWERS + _EVENTS]
+    models = [(model, "serialization") for model in ANSWERS + EVENTS]
     _, schema = models_json_schema(models, ref_template=REF + "{model}")  # type: ignore[arg-type]
     components: dict[str, Any] = schema["$defs"]
     return components
 
 
-def _public() -> list[tuple[str, type[BaseModel], type[BaseModel]]]:
-    return [names for kind, names in _DATA.items() if kind not in _PRIVATE]
+def _states(kind: str | None) -> list[str]:
+    kinds = [Kind(kind)] if kind else [kind for kind in DATA if kind not in PRIVATE]
+    return [f"{DATA[kind][0]}State" for kind in kinds]
 
 
 def _ref(model: str) -> dict[str, Any]:
     return {"$ref": REF + model}
 
-
-_PRIVATE = {Kind.ORDER, Kind.BALANCE, Kind.DEAL}
 
 _HEADERS: dict[str, Any] = {
     "ETag": {
@@ -471,7 +107,7 @@ _STREAM_EVENT: dict[str, Any] = {
             "type": "string",
             "description": "JSON on one line",
             "contentMediaType": "application/json",
-            "contentSchema": {"anyOf": [_ref(model.__name__) for model in _EVENTS]},
+            "contentSchema": {"anyOf": [_ref(model.__name__) for model in EVENTS]},
         },
     },
 }

@@ -142,8 +142,7 @@ class Reader:
         for channel in channels:
             if channel.wildcard:
                 states = self._hub.store.of_kind(channel.kind)
-                for state in sorted(states, key=lambda state: state.channel.subject):
-                    found[state.channel] = state
+                found |= {one.channel: one for one in sorted(states, key=_subject)}
             elif (state := self._hub.store.get(channel)) is not None:
                 found[channel] = state
             else:
@@ -151,6 +150,10 @@ class Reader:
         if not found:
             raise NotReady(f"nothing is known any more of {_some(channels)}")
         return list(found.values())
+
+
+def _subject(state: State) -> str:
+    return state.channel.subject
 
 
 def _some(channels: Sequence[Channel]) -> str:

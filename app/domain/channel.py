@@ -67,8 +67,10 @@ class Channel:
 
     @property
     def scale(self) -> int | None:
-        """The scale index of an order book, None for every other kind."""
-        return int(self.subject.partition(":")[2]) if self.kind is Kind.DEPTH else None
+        """The scale index of an order book, None for everything else."""
+        if self.wildcard or self.kind is not Kind.DEPTH:
+            return None
+        return int(self.subject.partition(":")[2])
 
     def covers(self, other: "Channel") -> bool:
         """Whether following this one brings ``other`` too."""

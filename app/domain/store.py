@@ -41,7 +41,7 @@ class Trades:
 
     def replace(self, data: Data) -> None:
         self._symbol = data["symbol"]
-        self._newest_first = deque(data["trades"], maxlen=LAST)
+        self._newest_first = deque(data["trades"][:LAST], maxlen=LAST)
 
     def update(self, data: Data) -> None:
         self._symbol = data["symbol"]
@@ -158,12 +158,11 @@ class Store:
 
     def matching(self, channels: Iterable[Channel]) -> Iterator[State]:
         """The states under ``channels``, wildcards included; each once."""
-        wild = set()
-        for channel in channels:
-            if channel.wildcard:
-                wild.add(channel.kind)
-                yield from self.of_kind(channel.kind)
-        for channel in channels:
+        once = dict.fromkeys(channels)
+        wild = {channel.kind: None for channel in once if channel.wildcard}
+        for kind in wild:
+            yield from self.of_kind(kind)
+        for channel in once:
             if channel.kind not in wild:
                 state = self.get(channel)
                 if state is not None:

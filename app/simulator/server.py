@@ -18,7 +18,7 @@ from app.simulator.load import Load
 from app.simulator.playback import Playback
 from app.simulator.switches import Options
 
-SWEEPS = 8  # looks at idle sockets within one idle time
+SWEEP, SWEEPS = 0.25, 8  # idle sockets are looked for this often, and so often in one idle time
 
 FUNDS = {"USDT": "40000", "BTC": "0.5", "ETH": "8", "SOL": "120", "LTC": "150"}
 OTHER_FUNDS = "9000"
@@ -76,7 +76,7 @@ class Simulator:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(min(1.0, self.exchange.switches.idle_close / SWEEPS + 0.01))
+            await asyncio.sleep(min(SWEEP, self.exchange.switches.idle_close / SWEEPS + 0.01))
             self.exchange.sweep()
 
     def _shut_doors(self) -> None:

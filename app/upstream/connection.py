@@ -69,8 +69,8 @@ class Connection:
         session: Session,
         options: SocketOptions,
         *,
-        deliver: Callable[[list[Event]], None],
-        changed: Callable[[], None],
+        deliver: Callable[["Connection", list[Event]], None],
+        changed: Callable[["Connection"], None],
     ) -> None:
         self.session = session
         self.over = asyncio.Event()
@@ -84,13 +84,15 @@ class Connection:
 
     def want(self, channels: frozenset[Channel]) -> None:
         """Replace what this socket is to bring."""
-        self.session.want(channels, _now())
-        self._stir()
+        if self.session.fault is None:
+            self.session.want(channels, _now())
+            self._stir()
 
     def lose(self, scope: Channel | None = None) -> None:
         """Start new runs, and reload books, on ``scope`` (None: on everything)."""
-        self.session.lose(_now(), scope)
-        self._stir()
+        if self.session.fault is None:
+            self.session.lose(_now(), scope)
+            self._stir()
 
     def retire(self) -> None:
         """End politely."""
@@ -118,7 +120,7 @@ class Connection:
                     tap(received, frame.decode(errors="replace"))
                 session.receive(frame, _now(), received)
                 if events := session.events():
-                    self._deliver(events)
+                    self._deliver(self, events)
                 if session.revision != self._seen:
                     self._stir()
         except ConnectionClosed as closed:
@@ -153,7 +155,7 @@ class Connection:
     def _stir(self) -> None:
         self._seen = self.session.revision
         self._nudge.set()
-        self._changed()
+        self._changed(self)
 
 
 def _now() -> float:

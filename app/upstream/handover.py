@@ -50,11 +50,13 @@ class Handover:
         self._new = new
         self._splices: dict[Channel, _Splice] = {}
         self._confirmed: float | None = None
+        self._breaks: int | None = None
 
     def confirm(self, now: float) -> None:
         """All that the new socket is to bring has been confirmed."""
         if self._confirmed is None:
             self._confirmed = now
+            self._breaks = self._new.breaks
 
     @property
     def done(self) -> bool:
@@ -110,7 +112,8 @@ class Handover:
 
     def finish(self, now: float) -> list[Event]:
         """End the overlap: what is still to be published. What was not joined has a gap."""
-        self._new.continue_runs(self._old)
+        if self._breaks == self._new.breaks:
+            self._continue_quiet()
         published: list[Event] = []
         for channel, splice in self._splices.items():
             if splice.joined and not splice.lost and not splice.expected:
@@ -124,6 +127,13 @@ class Handover:
             run = self._new.run(channel)
             published.extend(replace(event, continuity=run) for event in held)
         return published
+
+    def _continue_quiet(self) -> None:
+        """What neither socket spoke of goes on as it was; what was joined is joined already."""
+        joined = [channel for channel, splice in self._splices.items() if splice.joined]
+        kept = {channel: self._new.run(channel) for channel in joined}
+        self._new.continue_runs(self._old)
+        self._new.adopt(kept)
 
     def _hold(self, splice: _Splice, event: Event, now: float) -> None:
         if splice.held and splice.held[-1].continuity != event.continuity:

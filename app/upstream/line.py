@@ -80,6 +80,7 @@ class Line:
     def __init__(self, kind: Kind, runs: Iterator[int]) -> None:
         self.kind = kind
         self.revision = 0
+        self.breaks = 0
         self._everything = Channel(kind, "*")
         self._fresh = runs
         self._phase = Phase.IDLE
@@ -369,10 +370,12 @@ class Line:
         self._runs[channel] = next(self._fresh)
         if channel in self._books:
             self._books[channel].loaded = False
+        self.breaks += 1
         self.revision += 1
 
     def _renumber(self) -> None:
         self._runs = {channel: next(self._fresh) for channel in self._wanted}
         for book in self._books.values():
             book.loaded, book.awaiting, book.due = False, True, None
+        self.breaks += 1
         self.revision += 1

@@ -16,10 +16,11 @@ from urllib.parse import quote
 from app.domain.channel import Channel
 from app.domain.event import Event
 from app.domain.health import ConnectionHealth, Following
-from app.errors import TokenRefused, UpstreamError, retryable
+from app.errors import ConnectionLost, TokenRefused, UpstreamError, retryable
 from app.telemetry import Metrics, logger
 from app.upstream.backoff import Pace, backoff
 from app.upstream.connection import Connection, SocketOptions, open_socket
+from app.upstream.handover import Handover
 from app.upstream.interest import Interest
 from app.upstream.rest import Rest
 from app.upstream.session import Session, SessionOptions, State
@@ -34,13 +35,15 @@ Leave = Callable[[], Awaitable[float]]
 class PoolOptions:
     """Times in seconds.
 
-    A connection is retired at ``max_age``, jittered down by up to 20 %. Backoff starts over after
+    A connection is retired at ``max_age``, jittered down by up to 20 %: its successor and it are
+    both heard until all is joined, at most for ``overlap_max``. Backoff starts over after
     ``healthy_after`` of life. ``max_pending`` events may wait to be taken.
     """
 
     ws_url: str
     connections: int = 2
     max_age: float = 12 * 3600.0
+    overlap_max: float = 20.0
     healthy_after: float = 30.0
     max_pending: int = 50_000
     session: SessionOptions = field(default_factory=SessionOptions)
@@ -56,6 +59,8 @@ class _Slot:
     since: float = field(default_factory=time.time)
     reconnects: int = 0
     connection: Connection | None = None
+    successor: Connection | None = None
+    handover: Handover | None = None
 
 
 class Pool:
@@ -134,25 +139,25 @@ class Pool:
             await asyncio.sleep(next(delays))
 
     async def _serve(self, slot: _Slot, tasks: asyncio.TaskGroup) -> float:
-        """Bring a connection up and see it through to its end: the seconds it lived."""
+        """Bring a connection up and see it, or its last successor, through: seconds it lived."""
+        self._is(slot, "opening")
         try:
             connection = slot.connection = await self._open(slot)
         except UpstreamError as error:
             self._lost(slot, error)
             return 0.0
+        opened = connection.opened
         tasks.create_task(connection.run(), name=slot.name)
-        self._interest.up(slot.name)
-        self._share_out()
-        await connection.over.wait()
+        self._carries(slot)
+        while not await self._lived_out(connection):
+            connection = await self._succeed(slot, connection, tasks)
         slot.connection = None
         slot.reconnects += 1
-        if connection.session.fault is not None:
-            self._lost(slot, connection.session.fault, opened=connection.opened)
-        return time.time() - connection.opened
+        self._lost(slot, connection.session.fault or ConnectionLost("over"), opened=opened)
+        return time.time() - opened
 
     async def _open(self, slot: _Slot) -> Connection:
         """Leave, then a token, then at once the socket it is good for (protocol 1)."""
-        self._is(slot, "opening")
         wait = await self._leave()
         while wait > 0:
             await asyncio.sleep(wait)
@@ -168,17 +173,13 @@ class Pool:
         socket = await open_socket(url, self._options.socket)
         _log.info("upstream open", connection=slot.name)
         session = Session(
-            slot.name,
-            asyncio.get_running_loop().time(),
-            options=self._options.session,
-            metrics=self._metrics,
-            runs=self._runs,
+            slot.name, _now(), options=self._options.session, metrics=self._metrics, runs=self._runs
         )
         return Connection(
             socket,
             session,
             self._options.socket,
-            deliver=self._deliver,
+            deliver=partial(self._deliver, slot),
             changed=partial(self._stirred, slot),
         )
 
@@ -192,19 +193,71 @@ class Pool:
         self._interest.down(slot.name)
         self._share_out()
 
+    # Retirement: the new one up before the old one goes
+
+    async def _lived_out(self, connection: Connection) -> bool:
+        """Whether it ended by itself; False once it is old enough to be retired."""
+        age = self._options.max_age * (1 - 0.2 * random.random())  # noqa: S311  spread, not secrecy
+        try:
+            async with asyncio.timeout(age):
+                await connection.over.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _succeed(self, slot: _Slot, old: Connection, tasks: asyncio.TaskGroup) -> Connection:
+        """Have a new connection take over without a loss: the one that carries on."""
+        try:
+            new = slot.successor = await self._open(slot)
+        except UpstreamError as error:
+            _log.warning("upstream not replaced", connection=slot.name, reason=str(error))
+            return old
+        handover = slot.handover = Handover(old.session, new.session)
+        tasks.create_task(new.run(), name=slot.name)
+        self._carries(slot)
+        try:
+            async with asyncio.timeout(self._options.overlap_max):
+                while not (handover.done or old.over.is_set() or new.over.is_set()):
+                    await asyncio.sleep(_TICK)
+                    self._step(slot, handover, new)
+        except TimeoutError:
+            pass  # what was not joined by now has a gap
+        slot.successor = slot.handover = None
+        if new.over.is_set():
+            return old
+        self._hear(handover.finish(_now()))
+        slot.connection = new
+        old.retire()
+        _log.info("upstream replaced", connection=slot.name)
+        return new
+
+    def _step(self, slot: _Slot, handover: Handover, new: Connection) -> None:
+        if all(new.session.confirmed(channel) for channel in self._interest.share(slot.name)):
+            handover.confirm(_now())
+        self._hear(handover.settle(_now()))
+
     # What is carried by whom, and how it stands
+
+    def _carries(self, slot: _Slot) -> None:
+        self._interest.up(slot.name)
+        self._share_out()
 
     def _share_out(self) -> None:
         for slot in self._slots:
-            if slot.connection is not None:
-                slot.connection.want(self._interest.share(slot.name))
+            share = self._interest.share(slot.name)
+            for connection in (slot.connection, slot.successor):
+                if connection is not None:
+                    connection.want(share)
         self._observe_soon()
 
-    def _stirred(self, slot: _Slot) -> None:
-        if slot.connection is not None:
-            state = slot.connection.session.state
+    def _stirred(self, slot: _Slot, connection: Connection) -> None:
+        state = connection.session.state
+        if connection is slot.connection:
             if state is not State.CLOSED:
                 self._is(slot, state)
+            elif slot.successor is None:  # others are to take over at once
+                self._interest.down(slot.name)
+                self._share_out()
         self._observe_soon()
 
     def _observe_soon(self) -> None:
@@ -237,18 +290,33 @@ class Pool:
 
     # What is heard
 
-    def _deliver(self, events: list[Event]) -> None:
+    def _deliver(self, slot: _Slot, connection: Connection, events: list[Event]) -> None:
+        if slot.handover is not None and connection is slot.successor:
+            self._hear(slot.handover.new(events, _now()))
+        elif connection is slot.connection:
+            self._hear(slot.handover.old(events, _now()) if slot.handover else events)
+
+    def _hear(self, events: list[Event]) -> None:
         self._pending += events
         if len(self._pending) > self._options.max_pending:
             _log.warning("upstream events dropped", events=len(self._pending))
             self._pending.clear()
             for slot in self._slots:
-                if slot.connection is not None:
-                    slot.connection.lose()
+                for connection in (slot.connection, slot.successor):
+                    if connection is not None:
+                        connection.lose()
         self._heard.set()
 
 
 _MOMENT = 0.02
+"""Seconds for which changes of health are gathered."""
+
+_TICK = 0.1
+"""Seconds between two looks at a handover."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _run_numbers() -> Iterator[int]:
@@ -263,6 +331,6 @@ def _own_leave() -> Leave:
     pace = Pace(per_minute=10, burst=5)
 
     async def leave() -> float:
-        return pace.take(asyncio.get_running_loop().time())
+        return pace.take(_now())
 
     return leave

@@ -197,6 +197,11 @@ class Session:
             self._lines[channel.kind].adopt({channel: number})
         self._changes += 1
 
+    @property
+    def breaks(self) -> int:
+        """How often any run was broken."""
+        return sum(line.breaks for line in self._lines.values())
+
     def continue_runs(self, other: "Session") -> None:
         """Continue all runs of another session that brought the same channels."""
         for kind, line in self._lines.items():

@@ -27,10 +27,9 @@ def test_is_read_as_it_was_written(channel: Channel) -> None:
 def test_reads_one_spelling_or_complains(text: str) -> None:
     try:
         channel = Channel.parse(text)
-    except MalformedRequest as error:
-        assert error.status == 400
-    else:
-        assert text == str(channel)
+    except MalformedRequest:
+        return
+    assert text == str(channel)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +54,7 @@ def test_reads_what_the_contract_lists(text: str) -> None:
 def test_what_is_malformed_is_named(text: str) -> None:
     with pytest.raises(MalformedRequest) as caught:
         Channel.parse(text)
+    assert caught.value.status == 400
     assert repr(text) in caught.value.detail
     assert "expected" in caught.value.detail
 
@@ -84,18 +84,18 @@ def test_private_are_order_balance_and_deal() -> None:
 
 def test_market_and_scale() -> None:
     book = Channel.parse("depth:BTC_USDT:3")
-    assert ("BTC_USDT", 3) == (book.market, book.scale)
+    assert (book.market, book.scale) == ("BTC_USDT", 3)
     trade = Channel.parse("trade:BTC_USDT")
-    assert ("BTC_USDT", None) == (trade.market, trade.scale)
+    assert (trade.market, trade.scale) == ("BTC_USDT", None)
     balance = Channel.parse("balance:USDT")
-    assert (None, None) == (balance.market, balance.scale)
+    assert (balance.market, balance.scale) == (None, None)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_wildcard_has_neither_market_nor_scale(kind: Kind) -> None:
     everything = Channel(kind, "X_Y:0" if kind is Kind.DEPTH else "X_Y").everything
     assert everything.wildcard
-    assert (None, None) == (everything.market, everything.scale)
+    assert (everything.market, everything.scale) == (None, None)
 
 
 def test_covers_itself_and_under_a_wildcard_all_of_its_kind() -> None:

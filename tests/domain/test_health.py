@@ -15,8 +15,8 @@ def health(**following: Following) -> Health:
 
 
 def test_a_channel_is_followed_by_itself_before_its_wildcard() -> None:
-    one = Following(True, 5.0, 5.0)
-    every = Following(True, 1.0, 1.0)
+    one = Following(True, 5.0, 5.0, 4.0)
+    every = Following(True, 1.0, 1.0, 0.5)
     assert one == health(one=one, every=every).following_of(TICKER)
     assert every == health(every=every).following_of(TICKER)
     assert health(every=every).following_of(BOOK) is None
@@ -27,12 +27,12 @@ def test_what_nobody_follows_is_stale() -> None:
 
 
 def test_a_quiet_channel_that_is_confirmed_live_is_never_stale() -> None:
-    following = health(every=Following(True, 10.0, 10.0))
+    following = health(every=Following(True, 10.0, 10.0, 9.0))
     assert not following.stale(TICKER, 11.0, 1_000_000.0, AFTER)
 
 
 def test_an_unconfirmed_channel_is_stale_only_after_the_grace() -> None:
-    following = health(book=Following(False, 1000.0, 900.0))
+    following = health(book=Following(False, 1000.0, 900.0, 800.0))
     assert not following.stale(BOOK, 999.0, 1029.9, AFTER)
     assert following.stale(BOOK, 999.0, 1030.0, AFTER)
 

@@ -19,7 +19,7 @@ def test_compares_by_number_epoch_first(a: int, b: int, c: int, d: int) -> None:
 
 
 def test_is_written_as_the_contract_shows() -> None:
-    assert "7-48213" == str(Position(7, 48213))
+    assert str(Position(7, 48213)) == "7-48213"
 
 
 @pytest.mark.parametrize(

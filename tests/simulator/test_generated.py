@@ -11,8 +11,9 @@ from app.simulator.exchange import Exchange
 from app.simulator.flow import Flow
 from app.simulator.generated import SPECS, Generated
 from app.simulator.market import GeneratedMarket, gathered, short
+from app.simulator.matching import Side
 from app.simulator.statements import fixed
-from app.simulator.truth import Truth
+from app.simulator.truth import Level, Truth
 from app.simulator.wire import Event
 from tests.simulator.talk import Clock
 
@@ -81,7 +82,8 @@ def test_first_reload_and_deltas_always_give_the_whole_book() -> None:
             reloads += event.kind == "depth" and event.data["full_reload"]
         for index, scale in enumerate(market.spec.scales):
             asks, bids = truth.books[f"DOGE_USDT:{index}"].best_first()
-            for side, told in (("sell", asks), ("buy", bids)):
+            sides: tuple[tuple[Side, list[Level]], ...] = (("sell", asks), ("buy", bids))
+            for side, told in sides:
                 levels = gathered(market.flow.matching.levels(side), scale, side)
                 held = {market.price(price): market.size(size) for price, size in levels.items()}
                 assert {Decimal(price): Decimal(size) for price, size in told} == held

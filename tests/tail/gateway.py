@@ -83,8 +83,10 @@ def problem(code: int, detail: str, *headers: str) -> Answer:
 async def serving(*answers: Answer) -> AsyncIterator[Gateway]:
     """The server; every request beyond the scripts gets a silent stream."""
     gateway = Gateway(answers=list(answers))
+    serving_now: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving_now.add(asyncio.current_task())
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
             gateway.asked.append(_asked(head))
@@ -103,6 +105,9 @@ async def serving(*answers: Answer) -> AsyncIterator[Gateway]:
         gateway.released.set()
         server.close()
         await server.wait_closed()
+        async with asyncio.timeout(5):
+            for task in filter(None, serving_now):
+                await task
 
 
 def _asked(head: list[str]) -> Asked:

@@ -92,9 +92,9 @@ def test_a_new_connection_drops_the_unfinished_block_and_keeps_the_id() -> None:
 
 def test_a_block_without_end_is_given_up() -> None:
     parser = EventParser()
+    endless = [b"x" * (1 << 24)] * (BLOCK_MAX // (1 << 24) + 1)
     with pytest.raises(Away, match="a block of more than"):
-        for _ in range(BLOCK_MAX // (1 << 24) + 1):
-            list(parser.feed(b"x" * (1 << 24)))
+        [list(parser.feed(chunk)) for chunk in endless]
 
 
 def test_delays_grow_to_half_a_minute_and_honour_a_longer_retry() -> None:
@@ -124,7 +124,7 @@ async def test_resumes_by_the_last_id_after_a_cut() -> None:
     async with serving(
         Answer([*first, CUT]), Answer([status(), price("7-3", "3", previous="7-2"), HOLD])
     ) as gateway:
-        got = await collect(gateway, 7)
+        got = await collect(gateway, 8)
     assert isinstance(got[0], Opened)
     assert [item.id for item in got if isinstance(item, Message)] == [
         "",

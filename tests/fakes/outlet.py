@@ -1,0 +1,83 @@
+"""A client's end of a stream: takes bytes like a socket with a small buffer, and reads when told."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.oracle.sse import Block, Dechunker, Reader
+
+
+def _unbound() -> None:
+    pass
+
+
+class FakeOutlet:
+    """Full above ``high`` bytes, drained at ``low`` or below; strict about what comes after the end."""
+
+    def __init__(self, *, framed: bool = False, high: int = 64 * 1024, low: int = 0) -> None:
+        self.framed = framed
+        self.on_full: Callable[[], None] = _unbound
+        self.on_drained: Callable[[], None] = _unbound
+        self.closed = False
+        self.aborts = 0
+        self.most = 0
+        self.writes: list[bytes] = []
+        self.reader = Reader()
+        self.body = b""
+        self._dechunker = Dechunker()
+        self._high = high
+        self._low = low
+        self._full = False
+        self._waiting = b""
+
+    def write(self, data: bytes) -> None:
+        assert data, "an empty write would end a chunked body"
+        assert not self.closed, f"written after the end: {data[:80]!r}"
+        if self.aborts:
+            return
+        self.writes.append(data)
+        self._waiting += data
+        self.most = max(self.most, len(self._waiting))
+        if len(self._waiting) > self._high and not self._full:
+            self._full = True
+            self.on_full()
+
+    def backlog(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborts += 1
+        self._waiting = b""
+
+    # What the client does
+
+    @property
+    def gone(self) -> bool:
+        return self.closed or bool(self.aborts)
+
+    @property
+    def full(self) -> bool:
+        return self._full
+
+    def take(self, size: int | None = None) -> list[Block]:
+        """Read up to ``size`` bytes; gives the events they complete."""
+        taken = self._waiting[:size]
+        self._waiting = self._waiting[len(taken) :]
+        body = self._dechunker.feed(taken) if self.framed else taken
+        assert not self._dechunker.ended, "a chunk of length zero in the middle of a body"
+        self.body += body
+        blocks = self.reader.feed(body)
+        if self._full and len(self._waiting) <= self._low and not self.aborts:
+            self._full = False
+            self.on_drained()
+        return blocks
+
+    def events(self) -> list[Any]:
+        """The envelopes that come with everything that waits; control events left out."""
+        return [block.json() for block in self.take() if block.event != "gateway"]
+
+    def controls(self) -> list[Any]:
+        """The control events that come with everything that waits."""
+        return [block.json() for block in self.take() if block.event == "gateway"]
