@@ -110,15 +110,15 @@ class Reader:
                 raise NotReady(f"nothing was heard yet on {_some(missing)}") from None
 
     async def _newer(self, channel: Channel, after: Position, wait: float) -> None:
-        """Wait until the state is newer than a position, the time is over or the process drains."""
+        """Wait until the state is newer than a position or the time is over.
+
+        Raises NotReady when the process shuts down.
+        """
         clock = asyncio.get_running_loop().time
         self._wishes.hold([channel])
         try:
             async with asyncio.timeout(wait):
-                while not self._hub.draining:
-                    state = self._hub.store.get(channel)
-                    if state is not None and state.position > after:
-                        return
+                while (state := self._hub.store.get(channel)) is None or state.position <= after:
                     await self._hub.changed(channel)
         except TimeoutError:
             return

@@ -94,6 +94,7 @@ class EventStream(Response):
     "/v1/stream",
     summary="Follow channels as Server-Sent Events",
     tags=["stream"],
+    status_code=200,
     response_class=EventStream,
     responses=STREAM_RESPONSES,
 )

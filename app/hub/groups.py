@@ -1,6 +1,6 @@
 """Live subscriptions, by what they follow: members of a group share the same ready bytes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from app.domain.channel import Channel, Kind
 from app.hub.subscription import Subscription
@@ -75,6 +75,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _keys(channels: Iterable[Channel]) -> Iterator[Channel | Kind]:
-    for channel in channels:
-        yield channel.kind if channel.wildcard else channel
+def _keys(channels: frozenset[Channel]) -> Iterator[Channel | Kind]:
+    """What a group is found by: each event by one key only, so that nobody gets it twice."""
+    kinds = {channel.kind for channel in channels if channel.wildcard}
+    yield from kinds
+    yield from (channel for channel in channels if channel.kind not in kinds)

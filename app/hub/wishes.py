@@ -54,7 +54,7 @@ class Wishes:
     def touch(self, channels: Iterable[Channel], now: float) -> None:
         """A request asked for these."""
         for channel in self._unpinned(channels):
-            more = channel not in self._until
+            more = self._until.get(channel, now) <= now
             self._until[channel] = now + self.linger
             if more:
                 self.on_more()

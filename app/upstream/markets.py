@@ -132,10 +132,12 @@ class Markets:
         if self.knows(channel):
             return
         market = channel.market
-        if market is not None and await self.market(market) is None:
+        if market is None:
+            await self._known()
+        elif await self.market(market) is None:
             raise UnknownChannel(f"the exchange has no market {market}")
-        if channel.kind is Kind.DEPTH:
-            await self.scales(market or "")
+        elif channel.kind is Kind.DEPTH:
+            await self.scales(market)
         if not self.knows(channel):
             raise UnknownChannel(f"the exchange has no {channel}")
 

@@ -79,19 +79,32 @@ class Pool:
         self._leave = leave or _own_leave()
         self._slots = [_Slot(f"upstream-{n}") for n in range(1, options.connections + 1)]
         self._interest = Interest(slot.name for slot in self._slots)
+        self._wanted: frozenset[Channel] = frozenset()
         self._runs = _run_numbers()
         self._pending: list[Event] = []
         self._heard = asyncio.Event()
         self._observing = False
 
     async def run(self) -> None:
-        """Keep all connections up until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for slot in self._slots:
-                tasks.create_task(self._keep(slot, tasks), name=slot.name)
+        """Keep all connections up until cancelled; may be run again afterwards."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for slot in self._slots:
+                    tasks.create_task(self._keep(slot, tasks), name=slot.name)
+        finally:
+            self._reset()
+
+    def _reset(self) -> None:
+        self._pending.clear()
+        for slot in self._slots:
+            slot.connection = slot.successor = slot.handover = None
+            self._is(slot, "waiting")
+        self._interest = Interest(slot.name for slot in self._slots)
+        self._interest.want(self._wanted, time.time())
 
     def want(self, channels: frozenset[Channel]) -> None:
         """Replace the complete set of channels, wildcards included, that are to be followed."""
+        self._wanted = channels
         self._interest.want(channels, time.time())
         self._share_out()
         self.changed.set()

@@ -152,7 +152,11 @@ class Gateway:
     def when_wanted(self, act: Callable[[], Any], *, after: float = 0.5) -> None:
         """Do something a while after the next channel is wished for."""
         loop = asyncio.get_running_loop()
-        self.wishes.on_more = lambda: loop.call_later(after, act)
+
+        def wished() -> None:
+            loop.call_later(after, act)
+
+        self.wishes.on_more = wished
 
 
 def _channel(name: str) -> Channel:

@@ -1,4 +1,4 @@
-"""A client's end of a stream: takes bytes like a socket with a small buffer, and reads when told."""
+"""A client's end of a stream: a socket with a small buffer, read when told."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ def _unbound() -> None:
 
 
 class FakeOutlet:
-    """Full above ``high`` bytes, drained at ``low`` or below; strict about what comes after the end."""
+    """Full above ``high`` bytes, drained at ``low``; nothing may be written after the end."""
 
     def __init__(self, *, framed: bool = False, high: int = 64 * 1024, low: int = 0) -> None:
         self.framed = framed

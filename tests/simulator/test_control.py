@@ -1,16 +1,14 @@
 """The control endpoint, and being away."""
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidMessage
 
-from app.simulator import Options, Simulator, serve
+from app.simulator import Options, Simulator
 from app.simulator.actions import ActionError
-from tests.simulator.talk import talking, until
+from tests.simulator.talk import talking
 
 
 @pytest.fixture(name="simulator")
@@ -60,8 +58,6 @@ async def test_wrong_switches_change_nothing(http: httpx.AsyncClient, body: str)
 async def test_wrong_actions_say_so(
     http: httpx.AsyncClient, action: str, given: dict[str, object]
 ) -> None:
-    if action == "garbage":  # no rubbish without someone to hear it
-        given = given | {"kind": "nothing"}
     answer = await http.post(f"/control/{action}", json=given)
     assert (answer.status_code, list(answer.json())) == (422, ["message"])
 
@@ -165,14 +161,3 @@ async def test_load_carries_its_time_and_number(simulator: Simulator) -> None:
     times = [int(data["price"]) for data in heard]
     assert times == sorted(times)
     assert times[0] // 10**9 == heard[0]["timestamp"]
-
-
-async def test_serve_tells_its_port_and_ends_when_cancelled() -> None:
-    ports: list[int] = []
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(Options(port=0, rate=0), ready=ports.append))
-        await until(lambda: ports)
-        async with httpx.AsyncClient() as http:
-            answer = await http.get(f"http://127.0.0.1:{ports[0]}/control")
-        task.cancel()
-    assert json.loads(answer.text)["open"] == 0

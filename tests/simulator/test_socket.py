@@ -154,7 +154,12 @@ async def test_what_a_stalled_socket_is_owed_is_bounded(
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [("json", '{"id":0,"method":"ticker_upd'), ("array", "[1,2,3]"), ("binary", b"\0\1\2\3")],
+    [
+        ("json", '{"id":0,"method":"ticker_upd'),
+        ("text", "hello, this is not json"),
+        ("array", "[1,2,3]"),
+        ("binary", b"\0\1\2\3"),
+    ],
 )
 async def test_garbage(simulator: Simulator, talk: Talk, kind: str, text: str | bytes) -> None:
     simulator.control.act("garbage", kind=kind)

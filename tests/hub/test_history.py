@@ -1,0 +1,107 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.channel import Channel
+from app.hub.history import History
+from tests.given import at
+
+TICKER = Channel.parse("ticker:BTC_USDT")
+TRADE = Channel.parse("trade:BTC_USDT")
+ALL = {"size": 10**9, "steps": 10**9}
+
+
+def everything(_channel: Channel) -> bool:
+    return True
+
+
+def filled(keep: int, *positions: str) -> History:
+    history = History(keep)
+    for position in positions:
+        history.add(at(position), TICKER, position.encode())
+    return history
+
+
+def test_the_head_is_the_last_position_heard() -> None:
+    history = History(10)
+    assert at("0-0") == history.head
+    history.start(at("7-5"))
+    assert at("7-5") == history.head
+    history.add(at("7-6"), TICKER, b"x")
+    assert at("7-6") == history.head
+    history.mark(at("8-0"))
+    assert at("8-0") == history.head
+
+
+def test_gives_exactly_what_came_after_a_position_on_the_channels_followed() -> None:
+    history = filled(10, "7-1", "7-2")
+    history.add(at("7-3"), TRADE, b"trade")
+    history.mark(at("8-0"))
+    history.add(at("8-1"), TICKER, b"8-1")
+    frames, reached = history.after(at("7-1"), TICKER.__eq__, **ALL)
+    assert ([b"7-2", b"8-1"], at("8-1")) == (frames, reached)
+
+
+def test_at_the_head_there_is_nothing_more() -> None:
+    assert ([], at("7-2")) == filled(10, "7-1", "7-2").after(at("7-2"), everything, **ALL)
+    assert ([], at("0-0")) == History(10).after(at("0-0"), everything, **ALL)
+
+
+def test_a_slice_ends_after_its_size_and_after_its_steps() -> None:
+    history = filled(10, "7-1", "7-2", "7-3", "7-4")
+    assert ([b"7-2", b"7-3"], at("7-3")) == history.after(at("7-1"), everything, size=4, steps=10)
+    assert ([], at("7-3")) == history.after(at("7-1"), TRADE.__eq__, size=4, steps=2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), max_size=60), st.integers(1, 9), st.integers(1, 9))
+def test_slices_put_together_are_the_whole(own: list[bool], size: int, steps: int) -> None:
+    history = History(1000)
+    for number, mine in enumerate(own, 1):
+        history.add(at(f"7-{number}"), TICKER if mine else TRADE, b"%03d" % number)
+    frames, reached = list[bytes](), at("0-0")
+    while reached != history.head:
+        before = reached
+        found, reached = history.after(reached, TICKER.__eq__, size=size, steps=steps)
+        assert reached > before
+        frames += found
+    assert frames == [b"%03d" % number for number, mine in enumerate(own, 1) if mine]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 8, 100])
+def test_the_last_events_are_kept_and_memory_is_bounded(keep: int) -> None:
+    history = filled(keep, *(f"7-{number}" for number in range(1, 401)))
+    oldest_kept = at(f"7-{400 - keep}")
+    assert history.refusal(oldest_kept) is None
+    frames, _ = history.after(oldest_kept, everything, **ALL)
+    assert keep == len(frames)
+    assert history.refusal(at("7-1")) == "history_expired"
+    frames, _ = history.after(at("0-0"), everything, **ALL)
+    assert len(frames) <= keep * 9 // 8 + 1
+
+
+def test_a_position_above_the_end_is_unknown() -> None:
+    history = filled(10, "7-1", "7-2")
+    assert history.refusal(at("7-3")) == "unknown_position"
+    assert history.refusal(at("8-0")) == "unknown_position"
+
+
+def test_a_position_that_no_event_had_is_unknown() -> None:
+    """A tail that the journal lost: the client heard what nobody knows any more."""
+    history = filled(10, "7-1", "7-2")
+    history.mark(at("8-0"))
+    history.add(at("8-1"), TICKER, b"x")
+    assert history.refusal(at("7-3")) == "unknown_position"
+    assert history.refusal(at("7-2")) is None
+    assert history.refusal(at("8-0")) is None
+
+
+def test_a_position_before_the_start_has_expired_and_the_start_itself_has_not() -> None:
+    history = filled(10, "7-1", "7-2")
+    history.start(at("7-9"))
+    assert history.refusal(at("7-2")) == "history_expired"
+    assert history.refusal(at("7-9")) is None
+    assert history.refusal(at("7-10")) == "unknown_position"
+    history.add(at("7-11"), TICKER, b"x")
+    assert history.refusal(at("7-9")) is None
+    assert ([b"x"], at("7-11")) == history.after(at("7-9"), everything, **ALL)
