@@ -16,6 +16,9 @@ from fastapi import FastAPI
 from app.api.outlet import StreamProtocol
 from app.main import create_app
 from app.settings import Settings
+from app.telemetry import logger
+
+log = logger("server")
 
 BACKLOG = 4096
 STALL_MS = 12_000
@@ -33,11 +36,15 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving; what lives now lives long, so the collector need not look at it again."""
         await super().startup(sockets)
+        for sock in sockets or ():
+            host, port = sock.getsockname()[:2]
+            log.info("serving", host=host, port=port)
         gc.collect()
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams over the drain time, then let uvicorn wait for the rest."""
+        log.info("stopping", streams=len(self._app.state.hub))
         if self.started:
             await self._app.state.hub.drain(self._drain)
         await super().shutdown(sockets)

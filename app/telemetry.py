@@ -7,7 +7,13 @@ from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
 _SECRET = re.compile(r"(?i)\b(token|ticket|key|sign|api_key|authorization)=[^\s&\"']+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -61,7 +67,7 @@ def configure_logging(log_format: LogFormat | None = None, *, level: int = loggi
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(level)
-    for chatty in ("httpx", "httpcore", "websockets", "uvicorn.access"):
+    for chatty in ("httpx", "httpcore", "websockets", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -75,6 +81,7 @@ class Metrics:
     """Every metric of a process, by name; label values are from closed sets."""
 
     def __init__(self) -> None:
+        disable_created_metrics()
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:

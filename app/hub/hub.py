@@ -102,12 +102,12 @@ class Hub:
                 self._metrics.gaps.labels(channel.kind).inc()
         if not entry.envelopes:
             self._history.mark(entry.position)
-        else:
-            self._metrics.delivery_age.observe(time.time() - entry.envelopes[0].received)
         now = self._now()
         for group, frames in touched.items():
             self._metrics.deliveries.inc(len(group) * len(frames))
             group.write(frames[0] if len(frames) == 1 else b"".join(frames), now)
+        if touched:
+            self._metrics.delivery_age.observe(time.time() - entry.envelopes[0].received)
         if self._early:
             self._admit_early()
         if self._watchers:

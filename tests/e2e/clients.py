@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -84,7 +84,7 @@ class Follower:
             raise Refused(head)
         assert "content-type: text/event-stream; charset=utf-8\r\n" in head
         assert "cache-control: no-store\r\n" in head
-        assert "transfer-encoding: chunked\r\n" in head
+        assert "transfer-encoding: chunked\r\n" in head, head
 
     async def _body(self, reader: asyncio.StreamReader) -> None:
         parser, chunks = Parser(), Chunks()
@@ -123,13 +123,27 @@ class Chunks:
         return b"".join(found)
 
 
+Join = Callable[..., Follower]
+"""``join(*channels, pace=None)`` starts a client."""
+
+
 @asynccontextmanager
-async def following(
-    url: str, *channels: str, pace: float | None = None
-) -> AsyncIterator[Follower]:
-    """A client that follows channels for the time of the block."""
-    follower = Follower(url, channels, pace)
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(follower.run())
-        yield follower
-        task.cancel()
+async def crowd(url: str) -> AsyncIterator[Join]:
+    """Clients that come when called, and go at the end of the block.
+
+    What one of them finds wrong ends the block and is raised as it is.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            joined = []
+
+            def join(*channels: str, pace: float | None = None) -> Follower:
+                follower = Follower(url, channels, pace)
+                joined.append(tasks.create_task(follower.run()))
+                return follower
+
+            yield join
+            for task in joined:
+                task.cancel()
+    except BaseExceptionGroup as found:
+        raise found.exceptions[0] from None

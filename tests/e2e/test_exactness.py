@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.clients import Follower, following
+from tests.e2e.clients import Follower, Join, crowd
 from tests.e2e.gateway import Running, exchange, gateway
 from tests.e2e.reconstruct import End, Json, plain, replayed, state_of
 from tests.e2e.waiting import until
@@ -114,20 +114,16 @@ def test_small_trade_numbers_become_plain_digits() -> None:
 async def test_every_client_and_every_answer_equals_the_recordings_end(
     tmp_path: Path, expected: Json, speed: float
 ) -> None:
-    async with replay(tmp_path, speed) as run, AsyncExitStack() as clients:
-        end, url = run.end, run.gateway.url
-
-        async def join(*channels: str, pace: float | None = None) -> Follower:
-            return await clients.enter_async_context(following(url, *channels, pace=pace))
-
+    async with replay(tmp_path, speed) as run, crowd(run.gateway.url) as join:
+        end = run.end
         early = [
-            await join(*WILD, *run.books),
-            await join(*run.books),
-            await join("trade:BTC_USDT"),
-            await join("lastprice:ETH_USDT", "depth:TRX_USDT:0", "trade:ETH_USDT"),
+            join(*WILD, *run.books),
+            join(*run.books),
+            join("trade:BTC_USDT"),
+            join("lastprice:ETH_USDT", "depth:TRX_USDT:0", "trade:ETH_USDT"),
         ]
-        slow = await join(*run.books, pace=40_000)
-        restless = await join(*WILD, *run.books)
+        slow = join(*run.books, pace=40_000)
+        restless = join(*WILD, *run.books)
         await until(lambda: all(one.connections for one in [*early, slow, restless]))
         await run.play()
 
@@ -155,7 +151,7 @@ async def test_every_client_and_every_answer_equals_the_recordings_end(
 
 
 async def joined_on_the_way(
-    run: Replay, watched: Follower, restless: Follower, join: Any
+    run: Replay, watched: Follower, restless: Follower, join: Join
 ) -> list[Follower]:
     """Clients that come while it plays; one that is cut again and again in the meantime."""
     total = len(run.end.tape["trade:BTC_USDT"])
@@ -169,7 +165,7 @@ async def joined_on_the_way(
         before = restless.connections
         restless.cut()
         await until(lambda before=before: restless.connections > before)
-        late.append(await join(*(run.books if part % 2 else WILD)))
+        late.append(join(*(run.books if part % 2 else WILD)))
     return late
 
 

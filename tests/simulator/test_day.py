@@ -5,6 +5,7 @@ from app.simulator.day import BUCKETS, SPAN, Day
 
 def test_trades_count_for_one_day() -> None:
     day = Day(1000, 10, 0.0, "seed")
+    day.roll(1.0)
     base, quote = day.volumes
     day.trade(5000, 3, 1.0)
     assert (day.high, day.last) == (5000, 5000)

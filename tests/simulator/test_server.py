@@ -36,11 +36,9 @@ async def test_leaving_ends_the_sockets_and_the_port() -> None:
     async with Simulator(Options(port=0, rate=0)) as simulator:
         reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
     async with asyncio.timeout(PATIENCE):
-        with pytest.raises(ConnectionResetError):
-            if not await reader.read():
-                raise ConnectionResetError
+        assert await reader.read() == b""
     writer.close()
-    with pytest.raises(OSError, match="refused|Connect"):
+    with pytest.raises(OSError, match=r"[Cc]onnect"):
         await asyncio.open_connection("127.0.0.1", simulator.port)
 
 
