@@ -81,7 +81,7 @@ class Metrics:
     """Every metric of a process, by name; label values are from closed sets."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call] # not typed by the library
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:

@@ -14,7 +14,7 @@ from app.errors import MalformedRequest
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 """Paths that answer to any Host: probes come by address."""
 
-_PORT = re.compile(rb":[0-9]{1,5}")
+_PORT = re.compile(rb":[0-9]{0,5}")
 _HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY.items()]
 
 

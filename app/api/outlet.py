@@ -21,6 +21,10 @@ def _unbound() -> None:
     """What an outlet calls before the hub has given it a place."""
 
 
+def _gone(_data: bytes) -> None:
+    """What takes the bytes for a client that is gone, until it has left the hub."""
+
+
 class ConnectionOutlet:
     """Writes ready chunks to the transport of a uvicorn connection."""
 
@@ -32,11 +36,16 @@ class ConnectionOutlet:
         self.on_full: Callable[[], None] = _unbound
         self.on_drained: Callable[[], None] = _unbound
         self._transport = transport
-        self.write = transport.write
+        self.write: Callable[[bytes], None] = transport.write
         self.backlog = transport.get_write_buffer_size
 
     def close(self) -> None:
         """Let the response end."""
+        self.closed.set()
+
+    def lose(self) -> None:
+        """The connection is lost: uvloop's transport raises from here on when written to."""
+        self.write = _gone
         self.closed.set()
 
     def abort(self) -> None:
@@ -69,7 +78,7 @@ class StreamProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whatever comes now has nowhere to go."""
         if self.outlet is not None:
-            self.outlet.close()
+            self.outlet.lose()
         super().connection_lost(exc)
 
 

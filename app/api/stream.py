@@ -83,9 +83,10 @@ class EventStream(Response):
             return
         direct.outlet = ConnectionOutlet(direct.transport)
         try:
-            with self._hub.subscribe(self._channels, direct.outlet, self._after):
-                await direct.outlet.closed.wait()
-                await send(body(more=False))
+            if not direct.transport.is_closing():  # else nobody will tell us again that it is lost
+                with self._hub.subscribe(self._channels, direct.outlet, self._after):
+                    await direct.outlet.closed.wait()
+            await send(body(more=False))
         finally:
             direct.outlet = None
 

@@ -1,20 +1,42 @@
 """The broker inside one process: the same promises as Redis, without the network.
 
 A listener is a cursor into the journal, so there is no queue to overflow: who falls behind the
-journal's start is told the snapshots again.
+journal's start is told the snapshots again. All but the newest entries are kept as their bytes
+alone, a fraction of what the decoded objects take.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from app.bus.broker import Heard, Notice, Snapshots
 from app.domain.channel import Channel
-from app.domain.event import Entry, Envelope
+from app.domain.event import Entry, Envelope, decode
 from app.domain.health import Health
 from app.domain.position import Position
 from app.errors import LeaseLost
+
+HOT = 256
+"""Entries at the journal's end that are kept as they are, for listeners about to hear them."""
+
+
+class _Cold(NamedTuple):
+    """An entry, packed."""
+
+    previous: Position | None
+    position: Position
+    raws: tuple[bytes, ...]
+
+    @staticmethod
+    def of(entry: Entry) -> "_Cold":
+        raws = tuple(envelope.raw for envelope in entry.envelopes)
+        return _Cold(entry.previous, entry.position, raws)
+
+    def entry(self) -> Entry:
+        return Entry(self.previous, self.position, tuple(map(decode, self.raws)))
 
 
 class MemoryBroker:
@@ -22,7 +44,8 @@ class MemoryBroker:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._entries: deque[Entry] = deque()
+        self._hot: deque[Entry] = deque()
+        self._cold: deque[_Cold] = deque()
         self._trimmed = 0
         self._events = 0
         self._floor: Position | None = None
@@ -38,15 +61,26 @@ class MemoryBroker:
             return
         if entry.previous != self._last:
             raise LeaseLost(f"the journal ends at {self._last}, not at {entry.previous}")
-        self._entries.append(entry)
+        self._hot.append(entry)
         self._last = entry.position
         self._events += len(entry.envelopes)
-        while self._events - len(self._entries[0].envelopes) >= self._keep:
-            gone = self._entries.popleft()
-            self._trimmed += 1
-            self._events -= len(gone.envelopes)
-            self._floor = gone.position
+        if len(self._hot) > HOT:
+            self._cold.append(_Cold.of(self._hot.popleft()))
+        self._trim()
         self._wake()
+
+    def _trim(self) -> None:
+        while True:
+            oldest = self._cold[0] if self._cold else _Cold.of(self._hot[0])
+            if self._events - len(oldest.raws) < self._keep:
+                return
+            if self._cold:
+                self._cold.popleft()
+            else:
+                self._hot.popleft()
+            self._trimmed += 1
+            self._events -= len(oldest.raws)
+            self._floor = oldest.position
 
     async def save(
         self, watermark: Position, changed: Iterable[Envelope], gone: Iterable[Channel]
@@ -65,7 +99,8 @@ class MemoryBroker:
         """The entries with events after a position."""
         if self._floor is not None and after < self._floor:
             return None
-        return [entry for entry in self._entries if entry.position > after]
+        cold = [entry.entry() for entry in self._cold if entry.position > after]
+        return cold + [entry for entry in self._hot if entry.position > after]
 
     async def tell(self, notice: Notice) -> None:
         """Let every listener know."""
@@ -92,17 +127,16 @@ class MemoryBroker:
     async def _hear(self, listener: "_Listener") -> AsyncIterator[Heard]:
         at = -1
         while True:
+            listener.woken.clear()
             if at < self._trimmed and self._whole():
-                yield Snapshots(self._watermark, tuple(self._snapshots.values()))
                 at = self._trimmed + self._contained()
-            while self._trimmed <= at < self._trimmed + len(self._entries):
+                yield Snapshots(self._watermark, tuple(self._snapshots.values()))
+            while self._trimmed <= at < self._trimmed + len(self._cold) + len(self._hot):
                 at += 1
-                yield self._entries[at - 1 - self._trimmed]
-            while listener.notices:
+                yield self._entry(at - 1 - self._trimmed)
+            while at >= 0 and listener.notices:
                 yield listener.notices.pop(next(iter(listener.notices)))
-            if not self._trimmed <= at < self._trimmed + len(self._entries):
-                listener.woken.clear()
-                await listener.woken.wait()
+            await listener.woken.wait()
 
     def _whole(self) -> bool:
         """Whether snapshots and journal meet; if not, the next save makes them."""
@@ -114,8 +148,13 @@ class MemoryBroker:
         """How many of the entries kept the snapshots contain already."""
         if self._watermark is None:
             return 0
-        watermark = self._watermark
-        return sum(1 for entry in self._entries if entry.position <= watermark)
+        positions = [one.position for one in self._cold] + [one.position for one in self._hot]
+        return bisect_right(positions, self._watermark)
+
+    def _entry(self, number: int) -> Entry:
+        if number < len(self._cold):
+            return self._cold[number].entry()
+        return self._hot[number - len(self._cold)]
 
 
 class _Listener:

@@ -93,3 +93,24 @@ def envelope(
     return Envelope(
         channel, type_, position, previous, time, received, data, _encode(fields), gap, origin
     )
+
+
+def decode(raw: bytes) -> Envelope:
+    """Read an envelope back from its JSON, as a process does that gets it from the journal."""
+    fields = msgspec.json.decode(raw)
+    position = Position.parse(fields["position"])
+    if position is None:
+        raise ValueError(f"position {fields['position']!r} in the journal is not one")
+    previous = fields["previous"]
+    return Envelope(
+        Channel.parse(fields["channel"]),
+        fields["type"],
+        position,
+        None if previous is None else Position.parse(previous),
+        fields["time"],
+        fields["received"],
+        fields["data"],
+        raw,
+        fields.get("gap", False),
+        fields.get("origin"),
+    )

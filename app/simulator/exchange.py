@@ -31,6 +31,7 @@ class Exchange:
         self.listing = Listing()
         self.truth = Truth()
         self.account = Account(options.seed)
+        self.account.gap = options.balance_gap
         self.clients: dict[int, Client] = {}
         self.gone: deque[Client] = deque(maxlen=GONE)
         self.violations: deque[dict[str, object]] = deque(maxlen=REMEMBERED)

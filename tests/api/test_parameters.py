@@ -34,11 +34,13 @@ def test_any_other_name_is_an_unknown_channel(name: str, scale: int | None) -> N
 @example(["ticker:BTC_USDT,ticker:btc_usdt"])
 @example(["ticker:\x1b"])
 def test_any_channels_are_read_or_refused(texts: list[str]) -> None:
+    refusal: ClientError | None = None
     try:
         parameters.channels_in(texts)
     except ClientError as error:
-        assert error.status in {404, 413, 422}  # noqa: PT017 -- most examples are refused, not all
-        assert error.detail.isprintable()
+        refusal = error
+    assert refusal is None or refusal.status in {404, 413, 422}
+    assert refusal is None or refusal.detail.isprintable()
 
 
 def test_reads_each_channel_once_in_order() -> None:
@@ -60,7 +62,7 @@ def test_reads_any_position(position: Position) -> None:
     assert parameters.position_in(None) is None
 
 
-@pytest.mark.parametrize("text", ["", "7", "7-", "-7", "07-1", "7-1 ", "7-1\n", "7_1", "٧-1"])
+@pytest.mark.parametrize("text", ["", "7", "7-", "-7", "07-1", "7-1 ", "7-1\n", "7_1", "\u0667-1"])
 def test_refuses_what_is_no_position(text: str) -> None:
     with pytest.raises(MalformedRequest) as caught:
         parameters.position_in(text)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api import problems
@@ -113,7 +113,7 @@ PATHS = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(PATHS),
     st.dictionaries(st.sampled_from(PARAMETERS), st.text(st.characters(codec="utf-8")), max_size=3),
@@ -133,7 +133,7 @@ async def test_any_parameters_get_an_answer(
         is_problem(response, response.status_code, response.json()["title"])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.binary(min_size=1, max_size=30))
 @pytest.mark.looptime
 async def test_any_symbol_gets_an_answer(raw: bytes) -> None:

@@ -134,6 +134,10 @@ async def test_an_orders_life(simulator: Simulator) -> None:
         act("order", do="create", **(order | {"symbol": "X_Y"}))
 
 
+async def test_a_balance_gap_can_be_there_from_the_start() -> None:
+    assert Simulator(Options(balance_gap=True)).exchange.account.gap
+
+
 async def test_a_balance_gap_can_be_switched(simulator: Simulator) -> None:
     simulator.control.set(balance_gap=True)
     order = {"symbol": "TRX_USDT", "direction": "sell", "quantity": "5", "price": "1"}

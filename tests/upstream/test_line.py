@@ -202,6 +202,14 @@ def test_a_loss_on_one_channel_starts_only_its_run_anew() -> None:
     assert line.run(B) == run
 
 
+def test_a_broken_run_under_a_wildcard_goes_on_by_its_name() -> None:
+    line = steady(ALL)
+    line.lose(A, 1.0)
+    run = line.run(A)
+    line.want(frozenset({ALL, A}))
+    assert line.run(A) == run
+
+
 def test_a_loss_on_what_nobody_wants_changes_nothing() -> None:
     line = steady(A)
     before = line.revision

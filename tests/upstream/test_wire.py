@@ -307,8 +307,23 @@ JSON = st.recursive(
     max_leaves=10,
 )
 FIELDS = st.sampled_from(
-    "symbol timestamp price asks bids trades info full_reload type scale_index currencyCode "
-    "newBalance transactionId committedAt id".split()
+    [
+        "symbol",
+        "timestamp",
+        "price",
+        "asks",
+        "bids",
+        "trades",
+        "info",
+        "full_reload",
+        "type",
+        "scale_index",
+        "currencyCode",
+        "newBalance",
+        "transactionId",
+        "committedAt",
+        "id",
+    ]
 )
 
 
