@@ -100,6 +100,19 @@ def wait_for(url: str, seconds: float = 20) -> None:
     raise SystemExit(f"nothing answered on {url} for {seconds} s")
 
 
+def gateway_env(exchange: int) -> dict[str, str]:
+    """The settings of a gateway on a simulator's port."""
+    upstream = f"http://127.0.0.1:{exchange}"
+    return {
+        "SLUICE_UPSTREAM_WS_URL": f"ws://127.0.0.1:{exchange}/ws",
+        "SLUICE_UPSTREAM_API_URL": upstream,
+        "SLUICE_UPSTREAM_MARKETS_URL": upstream,
+        "SLUICE_UPSTREAM_SCALES_URL": upstream,
+        "SLUICE_UPSTREAM_USER_ID": "demo-user",
+        "SLUICE_UPSTREAM_API_KEY": "demo-key",
+    }
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and its children, user and system."""
     total = 0.0
@@ -143,16 +156,7 @@ def load(
 def sluice(arguments: argparse.Namespace) -> Trial:
     """Simulator, gateway, load client."""
     exchange, port = free_port(), free_port()
-    upstream = f"http://127.0.0.1:{exchange}"
-    env = {
-        "SLUICE_UPSTREAM_WS_URL": f"ws://127.0.0.1:{exchange}/ws",
-        "SLUICE_UPSTREAM_API_URL": upstream,
-        "SLUICE_UPSTREAM_MARKETS_URL": upstream,
-        "SLUICE_UPSTREAM_SCALES_URL": upstream,
-        "SLUICE_UPSTREAM_USER_ID": "demo-user",
-        "SLUICE_UPSTREAM_API_KEY": "demo-key",
-        "SLUICE_MAX_STREAMS_PER_CLIENT": "1000000",
-    }
+    env = {**gateway_env(exchange), "SLUICE_MAX_STREAMS_PER_CLIENT": "1000000"}
     source = [
         *SLUICE, "simulate", "--port", str(exchange), "--rate", "0",
         "--load", f"BTC_USDT:{arguments.rate}",

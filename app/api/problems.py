@@ -92,9 +92,7 @@ def _plain(status: int, detail: str, headers: dict[str, str]) -> Response:
 
 
 def _first(found: Any) -> str:
-    """The first thing that is wrong with the parameters; never their values."""
-    if not found:
-        return "the request cannot be read"
+    """The first thing that is wrong with the parameters; never its value."""
     where = ".".join(str(part) for part in found[0]["loc"][1:2]) or str(found[0]["loc"][0])
     more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
     return f"{where}: {found[0]['msg'][:1].lower()}{found[0]['msg'][1:]}{more}"

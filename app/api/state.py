@@ -147,8 +147,6 @@ class Reader:
                 found[channel] = state
             else:
                 raise NotReady(f"{channel} is not followed any more")
-        if not found:
-            raise NotReady(f"nothing is known any more of {_some(channels)}")
         return list(found.values())
 
 

@@ -123,9 +123,10 @@ async def stream(
     try:
         wanted = _read(channels)
         authorise(wanted, limits)
+        await _require(markets, wanted)
+        # judged after the only wait, so that what holds here still holds when the stream begins
         hub.require_open()
         admission.check(client)
-        await _require(markets, wanted)
         wishes.admit(wanted, asyncio.get_running_loop().time())
     except (NotReady, TooManyStreams) as error:
         if MEDIA_TYPE in request.headers.get("accept", ""):

@@ -48,8 +48,9 @@ class History:
         if after == self._floor:
             return None
         at = bisect_right(self._positions, after)
-        known = at > 0 and self._positions[at - 1] == after
-        return None if known else "unknown_position"
+        if at == 0:
+            return "history_expired"  # of a former life, and never a position in this one
+        return None if self._positions[at - 1] == after else "unknown_position"
 
     def after(
         self, position: Position, follows: Callable[[Channel], bool], *, size: int, steps: int

@@ -156,9 +156,10 @@ class Hub:
         """Say goodbye and close; a client that is not reading just has its connection dropped."""
         self._metrics.streams_ended.labels(reason).inc()
         self._leave(subscription)
+        self._early.pop(subscription, None)
         subscription.ended = True
         if subscription.paused_since is not None:
-            subscription.outlet.abort()
+            self._abort(subscription)
             return
         self._write(subscription, bye(reason))
         subscription.outlet.close()
@@ -266,6 +267,8 @@ class Hub:
         self._tell_status(subscription)
         if subscription.by_history and self._history.refusal(subscription.at):
             self._reset(subscription, "history_expired")
+        if subscription.paused_since is not None:
+            return  # what was just written has filled the outlet
         data = subscription.slice(self.store, self._history)
         if data is None:
             self._go_live(subscription)
@@ -318,7 +321,13 @@ class Hub:
             subscription.paused_since, subscription.undrained = now, backlog
         elif now - subscription.paused_since >= STALL:
             self._metrics.streams_ended.labels("stalled").inc()
-            subscription.outlet.abort()
+            self._abort(subscription)
+
+    @staticmethod
+    def _abort(subscription: Subscription) -> None:
+        subscription.ended = True
+        subscription.paused_since = None
+        subscription.outlet.abort()
 
     def _tell_status(self, subscription: Subscription) -> None:
         if subscription.told != self._version:

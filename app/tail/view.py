@@ -3,7 +3,6 @@
 import math
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -28,16 +27,24 @@ _COLOURS = {"live": "green", "degraded": "yellow", "down": "red"}
 
 def render(board: Board, link: Link, *, now: float, width: int, height: int) -> RenderableType:
     """The screen of ``width`` by ``height`` cells at ``now``, Unix seconds."""
-    foot = _notices(link, now)[-max(height - 1 - SMALLEST, 0) :]
+    notices = _notices(link, now)
+    foot = notices[max(len(notices) - max(height - 1 - SMALLEST, 0), 0) :]
     room = height - 1 - len(foot)
     columns, hidden = arrange(blocks(board, now), width, room)
-    status = _status(link, now, hidden)
-    if not columns:
-        waiting = Text("waiting for the first snapshot", "dim", justify="center")
-        body: RenderableType = Padding(waiting, ((room - 1) // 2, 0, room - 1 - (room - 1) // 2, 0))
-    else:
-        body = _body(columns, width, room)
-    return Group(body, *foot, status)
+    body: list[RenderableType] = []
+    if columns:
+        body = [_body(columns, width, room)]
+    elif room > 0:
+        body = _waiting(room)
+    return Group(*body, *foot, _status(link, now, hidden))
+
+
+def _waiting(height: int) -> list[RenderableType]:
+    lines: list[RenderableType] = [Text() for _ in range(height)]
+    lines[height // 2] = Text(
+        "waiting for the first snapshot", "dim", justify="center", no_wrap=True
+    )
+    return lines
 
 
 def arrange(

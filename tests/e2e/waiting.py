@@ -24,4 +24,6 @@ async def until(
                     return value
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"not within {limit:g} s: {what or condition}; last: {value}") from None
+        raise AssertionError(
+            f"not within {limit:g} s: {what or condition}; last: {value}"
+        ) from None

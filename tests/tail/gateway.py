@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -116,6 +116,11 @@ def _asked(head: list[str]) -> Asked:
     return Asked(parts.path, parse_qs(parts.query), headers)
 
 
+async def _gone(reader: asyncio.StreamReader) -> None:
+    with suppress(ConnectionError):
+        await reader.read()
+
+
 async def _answer(
     answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gateway: Gateway
 ) -> None:
@@ -130,7 +135,7 @@ async def _answer(
     for piece in answer.blocks:
         if piece is HOLD:
             async with asyncio.TaskGroup() as tasks:
-                gone = tasks.create_task(reader.read())
+                gone = tasks.create_task(_gone(reader))
                 freed = tasks.create_task(gateway.released.wait())
                 await asyncio.wait({gone, freed}, return_when=asyncio.FIRST_COMPLETED)
                 gone.cancel()

@@ -22,9 +22,13 @@ BOOK = depth("BTC_USDT", 0)
 class Talk:
     """A session and the exchange's side of it, written by hand."""
 
-    def __init__(self, *, now: float = 0.0, metrics: Metrics | None = None, **options: Any) -> None:
-        self.metrics = metrics or Metrics()
+    def __init__(self, *, now: float = 0.0, **options: Any) -> None:
+        self.metrics = Metrics()
         self.now = now
+        self.pongs = self.acks = True
+        self.pings: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self._unanswered: list[dict[str, Any]] = []
         self.session = Session(
             "upstream-1",
             now,
@@ -33,17 +37,52 @@ class Talk:
             runs=count(1),
         )
 
+    def state(self) -> State:
+        return self.session.state
+
+    def fault(self) -> str | None:
+        return None if self.session.fault is None else str(self.session.fault)
+
     def want(self, *channels: Channel) -> None:
         self.session.want(frozenset(channels), self.now)
 
-    def sent(self) -> list[tuple[str, list[str]]]:
-        """Requests since the last call, without pings."""
-        return [
-            (one["method"], one["params"]) for one in self.requests() if one["method"] != "ping"
-        ]
+    def live(self, *channels: Channel) -> None:
+        """Want, and have that confirmed."""
+        self.want(*channels)
+        self.settle()
 
-    def requests(self) -> list[dict[str, Any]]:
-        return [json.loads(frame) for frame in self.session.outgoing()]
+    def settle(self) -> list[tuple[str, list[str]]]:
+        """Answer, as far as pongs and acks are on, all there is to answer: what was asked."""
+        before = len(self.asked)
+        while sent := [json.loads(frame) for frame in self.session.outgoing()]:
+            for request in sent:
+                if request["method"] == "ping":
+                    self.pings.append(request)
+                    if self.pongs:
+                        self.hear({"id": request["id"], "method": "pong", "data": None})
+                else:
+                    self.asked.append(request)
+                    self._unanswered.append(request)
+            if self.acks:
+                self.answer()
+        return [(one["method"], one["params"]) for one in self.asked[before:]]
+
+    def answer(self, *, accept: bool = True) -> None:
+        unanswered, self._unanswered = self._unanswered, []
+        for request in unanswered:
+            data = {"status": "success"} if accept else None
+            error = None if accept else {"message": "no", "code": 2}
+            self.hear({"id": request["id"], "data": data, "error": error})
+
+    def wait(self, seconds: float) -> list[tuple[str, list[str]]]:
+        """Let time pass, waking the session whenever it wants to be woken: what was asked."""
+        asked, end = self.settle(), self.now + seconds
+        while (wake := self.session.next_wake()) is not None and wake <= end:
+            self.now = max(self.now, wake)
+            self.session.wake(self.now)
+            asked += self.settle()
+        self.now = end
+        return asked
 
     def hear(self, message: dict[str, Any]) -> list[Event]:
         self.raw(json.dumps(message))
@@ -60,74 +99,43 @@ class Talk:
         data = {"symbol": "BTC_USDT", "timestamp": 5, "full_reload": full, "scale_index": 0}
         return self.hear({"id": 0, "method": "depth_update", "data": data})
 
-    def ack(self, *, error: dict[str, Any] | None = None) -> list[tuple[str, list[str]]]:
-        """Answer all that was sent since the last call."""
-        sent = []
-        for request in self.requests():
-            if request["method"] == "ping":
-                self.pong(request["id"])
-                continue
-            sent.append((request["method"], request["params"]))
-            data = {"status": "success"} if error is None else None
-            self.hear({"id": request["id"], "data": data, "error": error})
-        return sent
-
-    def pong(self, id_: int = 0) -> None:
-        self.hear({"id": id_, "method": "pong", "data": None, "error": None})
-
-    def wait(self, seconds: float, *, pong: bool = True) -> None:
-        """Let time pass, waking the session when it asks for it and answering its pings."""
-        end = self.now + seconds
-        while (wake := self.session.next_wake()) is not None and wake <= end:
-            self.now = wake
-            self.session.wake(self.now)
-            if pong:
-                self.pong()
-        self.now = end
-
-    def live(self, *channels: Channel) -> None:
-        self.want(*channels)
-        self.ack()
-
     def violations(self, reason: str) -> float:
         value = self.metrics.registry.get_sample_value(
             "sluice_upstream_violations_total", {"reason": reason}
         )
         return value or 0.0
 
-    def fault(self) -> str:
-        return str(self.session.fault)
-
 
 def test_a_session_starts_with_a_ping_and_lives_with_its_pong() -> None:
     talk = Talk()
-    assert talk.requests() == [{"id": FIRST_ID, "method": "ping", "params": []}]
-    assert talk.session.state is State.OPENING
-    talk.pong(FIRST_ID)
-    assert talk.session.state is State.LIVE
+    assert talk.state() is State.OPENING
+    talk.settle()
+    assert talk.pings == [{"id": FIRST_ID, "method": "ping", "params": []}]
+    assert talk.state() is State.LIVE
+    talk.session.state = State.LIVE
+    assert talk.state() is State.LIVE
 
 
-def test_an_acknowledgement_proves_life_too() -> None:
+def test_an_acknowledgement_proves_life_too_and_may_echo_the_id_as_text() -> None:
     talk = Talk()
+    talk.pongs = talk.acks = False
     talk.want(PRICE)
-    for request in talk.requests():
-        if request["method"] != "ping":
-            talk.hear({"id": str(request["id"]), "data": {"status": "success"}, "error": None})
-    assert talk.session.state is State.LIVE
+    talk.settle()
+    talk.hear({"id": str(talk.asked[0]["id"]), "data": {"status": "success"}, "error": None})
+    assert talk.state() is State.LIVE
     assert talk.session.confirmed(PRICE)
 
 
-def test_every_kind_gets_one_subscribe_with_its_complete_set_and_ids_never_repeat() -> None:
+def test_every_kind_gets_one_subscribe_with_its_complete_set() -> None:
     talk = Talk()
     talk.want(PRICE, BTC, BOOK, depth("ETH_USDT", 1), Channel.parse("balance:*"))
-    requests = talk.requests()
-    assert {one["method"]: one["params"] for one in requests[1:]} == {
+    assert dict(talk.settle()) == {
         "lastprice_subscribe": ["BTC_USDT"],
         "ticker_subscribe": ["BTC_USDT"],
         "depth_subscribe": ["BTC_USDT:0", "ETH_USDT:1"],
         "balance_subscribe": ["all"],
     }
-    assert [one["id"] for one in requests] == list(range(FIRST_ID, FIRST_ID + 5))
+    assert [one["id"] for one in talk.asked] == list(range(FIRST_ID + 1, FIRST_ID + 5))
 
 
 def test_an_event_carries_its_run_and_when_it_was_received() -> None:
@@ -178,17 +186,18 @@ def test_plain_events_do_not_change_the_revision() -> None:
 def test_pings_go_out_at_their_interval_with_new_ids() -> None:
     talk = Talk(ping_interval=20)
     talk.wait(65)
-    assert [one["id"] for one in talk.requests()] == [1000, 1001, 1002, 1003]
+    assert [one["id"] for one in talk.pings] == [1000, 1001, 1002, 1003]
 
 
 def test_a_peer_that_sends_events_but_no_pong_is_dead() -> None:
     talk = Talk(ping_interval=20, pong_timeout=10)
     talk.live(PRICE)
-    talk.wait(29, pong=False)
+    talk.pongs = False
+    talk.wait(29)
     talk.price()
-    assert talk.session.fault is None
-    talk.wait(1, pong=False)
-    assert talk.session.state is State.CLOSED
+    assert talk.fault() is None
+    talk.wait(1)
+    assert talk.state() is State.CLOSED
     assert isinstance(talk.session.fault, ConnectionLost)
     assert talk.fault() == "no pong"
     assert talk.session.next_wake() is None
@@ -196,7 +205,8 @@ def test_a_peer_that_sends_events_but_no_pong_is_dead() -> None:
 
 def test_the_first_unanswered_ping_counts() -> None:
     talk = Talk(ping_interval=1, pong_timeout=10)
-    talk.wait(10, pong=False)
+    talk.pongs = False
+    talk.wait(10)
     assert talk.fault() == "no pong"
 
 
@@ -209,7 +219,7 @@ def test_a_closed_session_does_nothing_more() -> None:
     assert talk.price() == []
     talk.session.wake(1000.0)
     talk.want(BTC)
-    assert talk.sent() == []
+    assert talk.settle() == []
     assert not talk.session.confirmed(PRICE)
 
 
@@ -224,10 +234,10 @@ def test_a_state_that_cannot_follow_is_a_bug() -> None:
 
 def test_a_subscribe_that_is_never_answered_falls_back_to_clearing() -> None:
     talk = Talk(ack_timeout=5)
+    talk.acks = False
     talk.want(PRICE)
-    talk.sent()
-    talk.wait(5)
-    assert talk.sent() == [("lastprice_unsubscribe", ["all"])]
+    talk.settle()
+    assert talk.wait(5) == [("lastprice_unsubscribe", ["all"])]
     talk.wait(5)
     assert talk.fault() == "request not answered"
 
@@ -236,15 +246,14 @@ def test_a_rejected_subscribe_is_cleared_and_asked_for_again() -> None:
     talk = Talk()
     talk.live(PRICE)
     run = talk.session.run(PRICE)
+    talk.acks = False
     talk.want(PRICE, Channel.parse("lastprice:ETH_USDT"))
-    talk.wait(1)
-    assert talk.ack(error={"code": 2, "message": "already subscribed"}) == [
-        ("lastprice_subscribe", ["BTC_USDT", "ETH_USDT"])
-    ]
+    assert talk.wait(1) == [("lastprice_subscribe", ["BTC_USDT", "ETH_USDT"])]
+    talk.answer(accept=False)
     assert not talk.session.confirmed(PRICE)
-    assert talk.ack() == [("lastprice_unsubscribe", ["all"])]
-    talk.wait(1)
-    assert talk.ack() == [("lastprice_subscribe", ["BTC_USDT", "ETH_USDT"])]
+    talk.acks = True
+    assert talk.settle() == [("lastprice_unsubscribe", ["all"])]
+    assert talk.wait(1) == [("lastprice_subscribe", ["BTC_USDT", "ETH_USDT"])]
     assert talk.session.confirmed(PRICE)
     assert talk.session.run(PRICE) != run
 
@@ -264,9 +273,9 @@ def test_a_book_is_resynced_by_a_subscribe_of_the_complete_set() -> None:
     talk.live(BOOK, depth("ETH_USDT", 0))
     talk.book(full=True)
     run = talk.session.run(BOOK)
-    talk.now = 5.0
+    talk.now = 2.0
     talk.session.lose(talk.now, BOOK)
-    assert talk.ack() == [("depth_subscribe", ["BTC_USDT:0", "ETH_USDT:0"])]
+    assert talk.settle() == [("depth_subscribe", ["BTC_USDT:0", "ETH_USDT:0"])]
     (event,) = talk.book(full=True)
     assert event.continuity != run
 
@@ -296,10 +305,10 @@ def test_an_unreadable_frame_breaks_every_run_and_reloads_books() -> None:
     talk.now = 5.0
     talk.raw(b"\xff{garbage")
     assert talk.violations("frame is not json") == 1
-    assert talk.session.fault is None
+    assert talk.fault() is None
     assert talk.session.run(PRICE) != runs[0]
     assert talk.session.run(BOOK) != runs[1]
-    assert talk.ack() == [("depth_subscribe", ["BTC_USDT:0"])]
+    assert talk.settle() == [("depth_subscribe", ["BTC_USDT:0"])]
     assert talk.session.confirmed(PRICE)
     assert talk.price()[0].continuity == talk.session.run(PRICE)
 
@@ -310,8 +319,7 @@ def test_too_much_garbage_in_a_short_while_closes_the_session() -> None:
         talk.raw("[")
         talk.wait(21)
     talk.raw("[")
-    talk.raw("[")
-    assert talk.session.fault is None
+    assert talk.fault() is None
     talk.raw("[")
     assert isinstance(talk.session.fault, ProtocolViolation)
     assert talk.fault() == "too many unreadable frames"
@@ -325,7 +333,7 @@ def test_a_bad_event_breaks_only_its_channel_and_never_closes() -> None:
     for _ in range(50):
         data = {"symbol": "BTC_USDT", "timestamp": 1, "price": "NaN"}
         talk.hear({"id": 0, "method": "ticker_update", "data": data})
-    assert talk.session.fault is None
+    assert talk.fault() is None
     assert talk.session.run(BTC) != run
     assert talk.session.run(eth) == other
 
@@ -346,33 +354,29 @@ def test_a_bad_event_of_no_channel_breaks_its_kind_and_counts_as_garbage() -> No
 
 def test_a_mute_market_list_is_resubscribed_and_then_a_fault() -> None:
     talk = Talk(mute_after=60)
-    talk.live(TICKERS, BOOK)
-    talk.book(full=True)
+    talk.live(TICKERS, PRICE)
     run = talk.session.run(BTC)
-    talk.wait(59)
+    assert talk.wait(59) == []
     assert talk.session.confirmed(TICKERS)
-    talk.ack()
-    talk.wait(1)
-    assert talk.session.state is State.MUTE
+    assert talk.wait(1) == [("lastprice_subscribe", ["BTC_USDT"]), ("ticker_subscribe", ["all"])]
+    assert talk.state() is State.MUTE
     assert not talk.session.confirmed(TICKERS)
     assert talk.session.run(BTC) != run
-    assert talk.ack() == [("ticker_subscribe", ["all"]), ("depth_subscribe", ["BTC_USDT:0"])]
-    assert not talk.session.confirmed(TICKERS)
-    talk.wait(20)
-    talk.ack()
-    talk.wait(10)
+    talk.wait(29)
+    assert talk.state() is State.MUTE
+    talk.wait(1)
     assert talk.fault() == "mute"
 
 
 def test_the_first_event_ends_a_mute_spell() -> None:
     talk = Talk(mute_after=60)
-    talk.live(Channel.parse("lastprice:*"))
+    prices = Channel.parse("lastprice:*")
+    talk.live(prices)
     talk.wait(60)
-    talk.ack()
-    assert talk.session.state is State.MUTE
+    assert talk.state() is State.MUTE
     talk.price()
-    assert talk.session.state is State.LIVE
-    assert talk.session.confirmed(Channel.parse("lastprice:*"))
+    assert talk.state() is State.LIVE
+    assert talk.session.confirmed(prices)
 
 
 def test_the_watch_starts_with_the_acknowledgement() -> None:
@@ -381,9 +385,9 @@ def test_the_watch_starts_with_the_acknowledgement() -> None:
     talk.wait(100)
     talk.live(TICKERS)
     talk.wait(9)
-    assert talk.session.state is State.LIVE
+    assert talk.state() is State.LIVE
     talk.wait(1)
-    assert talk.session.state is State.MUTE
+    assert talk.state() is State.MUTE
 
 
 def test_any_wanted_event_puts_muteness_off() -> None:
@@ -392,24 +396,22 @@ def test_any_wanted_event_puts_muteness_off() -> None:
     for _ in range(5):
         talk.wait(9)
         talk.price()
-    assert talk.session.state is State.LIVE
+    assert talk.state() is State.LIVE
 
 
 @pytest.mark.parametrize("quiet", ["ticker:BTC_USDT", "depth:BTC_USDT:0", "order:*", "balance:*"])
 def test_what_may_be_quiet_is_never_mute(quiet: str) -> None:
     talk = Talk(mute_after=1)
     talk.live(Channel.parse(quiet))
-    for _ in range(20):
-        talk.wait(10)
-        talk.ack()
-    assert talk.session.state is State.LIVE
+    talk.wait(200)
+    assert talk.state() is State.LIVE
 
 
 def test_a_short_mute_limit_still_leaves_a_second_before_the_fault() -> None:
     talk = Talk(mute_after=0.5)
     talk.live(TICKERS)
     talk.wait(1.4)
-    assert talk.session.state is State.MUTE
+    assert talk.state() is State.MUTE
     talk.wait(0.2)
     assert talk.fault() == "mute"
 
@@ -417,12 +419,17 @@ def test_a_short_mute_limit_still_leaves_a_second_before_the_fault() -> None:
 # Whatever comes
 
 
-def test_the_transcript_marks_directions(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, logger="app.upstream.session"):
+def test_the_transcript_marks_directions(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("app.upstream.session").setLevel(logging.DEBUG)
+    try:
         talk = Talk()
         talk.live(PRICE)
         talk.session.end(ConnectionLost("broken off"))
-    assert talk.session.fault is not None
+    finally:
+        logging.getLogger("app.upstream.session").setLevel(logging.NOTSET)
+    written = capsys.readouterr().out
+    for line in ('> {"id":1000', "< ", "= opening to live", "! broken off"):
+        assert line in written
 
 
 @given(st.lists(st.text() | st.binary(), max_size=30))
@@ -447,41 +454,40 @@ STEPS = st.one_of(
 )
 
 
+def _step(talk: Talk, step: str, value: Any) -> None:
+    match step:
+        case "want":
+            talk.want(*value)
+        case "ack":
+            talk.answer(accept=value)
+        case "wait":
+            talk.wait(value)
+        case "lose":
+            talk.session.lose(talk.now, value)
+        case "book":
+            talk.book(full=value)
+        case "price":
+            talk.price(symbol=value)
+        case _:
+            talk.raw(value)
+
+
 @given(st.lists(STEPS, max_size=60))
 def test_whatever_happens_requests_follow_the_rules(steps: list[tuple[str, Any]]) -> None:
     talk = Talk(garbage_limit=1000)
-    ids: set[int] = set()
+    talk.acks = False
     subscribed: dict[str, float] = {}
-    waiting: list[dict[str, Any]] = []
+    seen = 0
     for step, value in steps:
-        match step:
-            case "want":
-                talk.want(*value)
-            case "ack":
-                for request in waiting:
-                    data = {"status": "success"} if value else {"status": "failed"}
-                    talk.hear({"id": request["id"], "data": data, "error": None})
-                waiting.clear()
-            case "wait":
-                talk.wait(value)
-            case "lose":
-                talk.session.lose(talk.now, value)
-            case "book":
-                talk.book(full=value)
-            case "price":
-                talk.price(symbol=value)
-            case _:
-                talk.raw(value)
-        sent = talk.requests()
-        if talk.session.fault is not None:
-            return
-        for request in sent:
-            assert request["id"] not in ids
-            ids.add(request["id"])
-            method, params = request["method"], request["params"]
-            assert bool(params) == (method != "ping")
-            if method.endswith("_subscribe"):
-                subscribed[method] = talk.now
-                kinds = [one["method"].split("_")[0] for one in waiting]
-                assert method.split("_")[0] not in kinds[:0]
-        waiting += [one for one in sent if one["method"] != "ping"]
+        _step(talk, step, value)
+        talk.settle()
+        for request in talk.asked[seen:]:
+            assert request["params"]
+            if request["method"].endswith("_subscribe") and step != "wait":
+                last = subscribed.get(request["method"], float("-inf"))
+                assert talk.now - last >= 1.0
+                subscribed[request["method"]] = talk.now
+        seen = len(talk.asked)
+    ids = [request["id"] for request in (*talk.asked, *talk.pings)]
+    assert len(set(ids)) == len(ids)
+    assert all(id_ >= FIRST_ID for id_ in ids)

@@ -308,21 +308,8 @@ JSON = st.recursive(
 )
 FIELDS = st.sampled_from(
     [
-        "symbol",
-        "timestamp",
-        "price",
-        "asks",
-        "bids",
-        "trades",
-        "info",
-        "full_reload",
-        "type",
-        "scale_index",
-        "currencyCode",
-        "newBalance",
-        "transactionId",
-        "committedAt",
-        "id",
+        *("symbol", "timestamp", "price", "asks", "bids", "trades", "info", "full_reload", "type"),
+        *("scale_index", "currencyCode", "newBalance", "transactionId", "committedAt", "id"),
     ]
 )
 

@@ -1,0 +1,176 @@
+"""Where a stream's bytes go: the plain ASGI outlet, and the connection that is written to directly."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from starlette.types import Message, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.api.outlet import EXTENSION, HIGH_WATER, ConnectionOutlet, SendOutlet, body, connection
+from tests.e2e.process import opened, staged
+from tests.e2e.waiting import until
+
+
+class Server:
+    """The other end of an ASGI application: takes what it sends when it is let."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self.gone = asyncio.Event()
+        self.waiting = False
+
+    async def send(self, message: Message) -> None:
+        self.waiting = True
+        await self.taking.wait()
+        self.waiting = False
+        self.sent.append(message)
+
+    async def receive(self) -> Message:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent)
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.sent) and not self.sent[-1]["more_body"]
+
+
+@asynccontextmanager
+async def served(outlet: SendOutlet) -> AsyncIterator[Server]:
+    """The outlet at work; it must have ended by itself at the end of the block."""
+    server = Server()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        tasks.create_task(outlet.serve(server.receive, server.send))
+        yield server
+
+
+async def test_what_was_written_goes_out_in_order_and_the_response_ends() -> None:
+    outlet = SendOutlet()
+    outlet.write(b"one ")
+    async with served(outlet) as server:
+        await until(lambda: server.body == b"one ")
+        outlet.write(b"two ")
+        outlet.write(b"three")
+        await until(lambda: server.body == b"one two three")
+        assert outlet.backlog() == 0
+        outlet.write(b"!")
+        outlet.close()
+    assert server.body == b"one two three!"
+    assert server.complete
+
+
+async def test_beyond_the_high_water_mark_it_is_full_once_and_says_when_it_has_drained() -> None:
+    outlet = SendOutlet()
+    said: list[str] = []
+    outlet.on_full = lambda: said.append("full")
+    outlet.on_drained = lambda: said.append("drained")
+    async with served(outlet) as server:
+        server.taking.clear()
+        outlet.write(b"x")
+        await until(lambda: server.waiting)
+        outlet.write(b"y" * HIGH_WATER)
+        assert said == []
+        outlet.write(b"z")
+        outlet.write(b"z")
+        assert said == ["full"]
+        assert outlet.backlog() == HIGH_WATER + 2
+        server.taking.set()
+        await until(lambda: said == ["full", "drained"])
+        assert outlet.backlog() == 0
+        outlet.close()
+    assert len(server.body) == HIGH_WATER + 3
+
+
+async def test_a_client_that_hangs_up_ends_it_and_what_was_kept_is_dropped() -> None:
+    outlet = SendOutlet()
+    async with served(outlet) as server:
+        server.taking.clear()
+        outlet.write(b"x")
+        await until(lambda: server.waiting)
+        outlet.write(b"never read")
+        server.gone.set()
+        await until(outlet.closed.is_set)
+        server.taking.set()
+    assert b"never read" not in server.body
+
+
+async def test_to_abort_gives_up_on_a_send_that_does_not_return() -> None:
+    outlet = SendOutlet()
+    outlet.abort()  # nothing to give up on yet
+    async with served(outlet) as server:
+        server.taking.clear()
+        outlet.write(b"x")
+        await until(lambda: server.waiting)
+        outlet.abort()
+    assert server.sent == []
+
+
+class Transport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborted = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_a_connection_is_written_to_as_it_is() -> None:
+    transport = Transport()
+    outlet = ConnectionOutlet(transport)
+    assert outlet.framed
+    outlet.write(b"5\r\nhello\r\n")
+    assert transport.written == b"5\r\nhello\r\n"
+    assert outlet.backlog() == 10
+    outlet.close()
+    assert outlet.closed.is_set()
+    outlet.abort()
+    assert transport.aborted
+
+
+def test_a_lost_connection_is_not_written_to_again() -> None:
+    transport = Transport()
+    outlet = ConnectionOutlet(transport)
+    outlet.lose()
+    outlet.write(b"x")
+    assert transport.written == b""
+    assert outlet.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"extensions": {}}, {"extensions": {EXTENSION: {"protocol": HttpToolsProtocol}}}]
+)
+def test_under_another_server_there_is_no_connection_to_write_to(scope: Scope) -> None:
+    assert connection(scope) is None
+
+
+def test_body() -> None:
+    assert body(b"x", more=True) == {"type": "http.response.body", "body": b"x", "more_body": True}
+    assert body(more=False) == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def test_requests_pipelined_behind_a_stream_are_answered_after_it() -> None:
+    async with staged(stream_lifetime=1) as stage:
+        target = "/v1/stream?channels=lastprice:BTC_USDT"
+        async with opened(stage.url, target) as stream:
+            await stream.gateway("status")
+            host = stage.url.removeprefix("http://")
+            stream.transport.write(f"GET /livez HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())  # type: ignore[attr-defined] # a socket's
+            stage.price("1")
+            assert (await stream.data())["data"]["price"] == "1"
+            (farewell,) = await stream.rest()
+            assert farewell.json()["reason"] == "lifetime"
