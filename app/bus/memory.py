@@ -20,7 +20,7 @@ from app.domain.position import Position
 from app.errors import LeaseLost
 
 HOT = 256
-"""Entries at the journal's end that are kept as they are, for listeners about to hear them."""
+"""Events at the journal's end that are kept as they are, for listeners about to hear them."""
 
 
 class _Cold(NamedTuple):
@@ -46,6 +46,7 @@ class MemoryBroker:
         self._keep = keep
         self._hot: deque[Entry] = deque()
         self._cold: deque[_Cold] = deque()
+        self._hot_events = 0
         self._trimmed = 0
         self._events = 0
         self._floor: Position | None = None
@@ -64,8 +65,11 @@ class MemoryBroker:
         self._hot.append(entry)
         self._last = entry.position
         self._events += len(entry.envelopes)
-        if len(self._hot) > HOT:
-            self._cold.append(_Cold.of(self._hot.popleft()))
+        self._hot_events += len(entry.envelopes)
+        while len(self._hot) > 1 and self._hot_events > HOT:
+            packed = _Cold.of(self._hot.popleft())
+            self._hot_events -= len(packed.raws)
+            self._cold.append(packed)
         self._trim()
         self._wake()
 
@@ -78,6 +82,7 @@ class MemoryBroker:
                 self._cold.popleft()
             else:
                 self._hot.popleft()
+                self._hot_events -= len(oldest.raws)
             self._trimmed += 1
             self._events -= len(oldest.raws)
             self._floor = oldest.position

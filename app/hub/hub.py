@@ -122,7 +122,7 @@ class Hub:
         self._version += 1
         self._status = self._status_block()
         for subscription in self._subscriptions:
-            if subscription.paused_since is None and not subscription.ended:
+            if subscription.takes_more():
                 self._tell_status(subscription)
 
     # What clients do
@@ -262,12 +262,12 @@ class Hub:
 
     def _feed(self, subscription: Subscription) -> None:
         """Bring a subscription on until it is live, its outlet is full, or its turn is over."""
-        if subscription.ended or subscription.paused_since is not None:
+        if not subscription.takes_more():
             return
         self._tell_status(subscription)
         if subscription.by_history and self._history.refusal(subscription.at):
             self._reset(subscription, "history_expired")
-        if subscription.paused_since is not None:
+        if not subscription.takes_more():
             return  # what was just written has filled the outlet
         data = subscription.slice(self.store, self._history)
         if data is None:

@@ -86,6 +86,10 @@ class Subscription:
         """Whether the client asked for this channel, by itself or by a wildcard."""
         return channel.kind in self._kinds or channel in self.channels
 
+    def takes_more(self) -> bool:
+        """Whether its outlet may be written to now: not ended, not full."""
+        return not self.ended and self.paused_since is None
+
     def owed(self, store: Store) -> list[State]:
         """The states the client does not hold yet, in the order of their positions."""
         behind = [state for state in store.matching(self.channels) if state.position > self.at]

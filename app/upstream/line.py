@@ -252,7 +252,6 @@ class Line:
         if self._from_clean:
             self._blame(now)
         self._held = self._asked = frozenset()
-        self._renumber()
         self._clear = self._again = True
         self.phase = Phase.IDLE
 

@@ -1,4 +1,4 @@
-"""Where a stream's bytes go: the plain ASGI outlet, and the connection that is written to directly."""
+"""Where a stream's bytes go: through plain ASGI, or straight into the connection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,8 +10,7 @@ from starlette.types import Message, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.outlet import EXTENSION, HIGH_WATER, ConnectionOutlet, SendOutlet, body, connection
-from tests.e2e.process import opened, staged
-from tests.e2e.waiting import until
+from tests.e2e.process import opened, soon, staged
 
 
 class Server:
@@ -56,10 +55,10 @@ async def test_what_was_written_goes_out_in_order_and_the_response_ends() -> Non
     outlet = SendOutlet()
     outlet.write(b"one ")
     async with served(outlet) as server:
-        await until(lambda: server.body == b"one ")
+        await soon(lambda: server.body == b"one ")
         outlet.write(b"two ")
         outlet.write(b"three")
-        await until(lambda: server.body == b"one two three")
+        await soon(lambda: server.body == b"one two three")
         assert outlet.backlog() == 0
         outlet.write(b"!")
         outlet.close()
@@ -75,7 +74,7 @@ async def test_beyond_the_high_water_mark_it_is_full_once_and_says_when_it_has_d
     async with served(outlet) as server:
         server.taking.clear()
         outlet.write(b"x")
-        await until(lambda: server.waiting)
+        await soon(lambda: server.waiting)
         outlet.write(b"y" * HIGH_WATER)
         assert said == []
         outlet.write(b"z")
@@ -83,7 +82,7 @@ async def test_beyond_the_high_water_mark_it_is_full_once_and_says_when_it_has_d
         assert said == ["full"]
         assert outlet.backlog() == HIGH_WATER + 2
         server.taking.set()
-        await until(lambda: said == ["full", "drained"])
+        await soon(lambda: said == ["full", "drained"])
         assert outlet.backlog() == 0
         outlet.close()
     assert len(server.body) == HIGH_WATER + 3
@@ -94,10 +93,10 @@ async def test_a_client_that_hangs_up_ends_it_and_what_was_kept_is_dropped() -> 
     async with served(outlet) as server:
         server.taking.clear()
         outlet.write(b"x")
-        await until(lambda: server.waiting)
+        await soon(lambda: server.waiting)
         outlet.write(b"never read")
         server.gone.set()
-        await until(outlet.closed.is_set)
+        await soon(outlet.closed.is_set)
         server.taking.set()
     assert b"never read" not in server.body
 
@@ -108,7 +107,7 @@ async def test_to_abort_gives_up_on_a_send_that_does_not_return() -> None:
     async with served(outlet) as server:
         server.taking.clear()
         outlet.write(b"x")
-        await until(lambda: server.waiting)
+        await soon(lambda: server.waiting)
         outlet.abort()
     assert server.sent == []
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.process import Stage, Stream, at_once, opened, positions, staged
-from tests.e2e.waiting import until
+from tests.e2e.process import Stage, Stream, at_once, opened, positions, soon, staged
 from tests.oracle.sse import Block
 
 PRICE = "lastprice:BTC_USDT"
@@ -236,7 +235,7 @@ async def test_the_limit_of_one_client() -> None:
             farewell = await one_block(stage, target)
             assert farewell.json()["type"] == "bye"
             assert farewell.json()["reason"] == "limit"
-        await until(lambda: _open_streams(stage, 0), "the places are free again")
+        await soon(lambda: _open_streams(stage, 0), "the places are free again")
         async with opened(stage.url, target) as again:
             await again.gateway("status")
 
@@ -265,7 +264,7 @@ async def test_a_limit_met_by_many_at_once_is_no_final_status_for_a_browser() ->
         async def come() -> None:
             async with opened(stage.url, target) as stream:
                 arrived.append(stream.status)
-                await until(lambda: len(arrived) == 6, "all of them have their answer")
+                await soon(lambda: len(arrived) == 6, "all of them have their answer")
 
         await at_once(*(come() for _ in range(6)))
         assert set(arrived) == {200}
@@ -515,7 +514,7 @@ async def test_a_client_that_goes_leaves_nothing_behind() -> None:
     async with staged() as stage:
         async with stage.stream(PRICE, "depth:BTC_USDT:0") as stream:
             await stream.data()
-            await until(lambda: _open_streams(stage, 1))
-        await until(lambda: _open_streams(stage, 0), "the stream is forgotten")
+            await soon(lambda: _open_streams(stage, 1))
+        await soon(lambda: _open_streams(stage, 0), "the stream is forgotten")
         stage.price("1")
         await stage.known(PRICE)

@@ -1,6 +1,7 @@
 """The product as a whole: served in the test's own loop, or as processes; and raw clients of it."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,11 @@ from tests.oracle.sse import Block, Dechunker, Reader
 
 ROOT = Path(__file__).parents[2]
 EVENT_STREAM = "text/event-stream"
+
+
+async def soon(condition: Callable[[], Any], what: str = "", *, limit: float = LIMIT) -> Any:
+    """Wait for a condition, plain or a coroutine function; its first true value."""
+    return await until(condition, what, limit=limit)
 
 
 # A client that sees every byte
@@ -100,6 +106,10 @@ class Stream:
         assert block.event == "gateway", block
         assert block.json()["type"] == kind, block
         return block
+
+    def json(self) -> Any:
+        """The whole body, if it is JSON."""
+        return json.loads(self.text)
 
     async def rest(self) -> list[Block]:
         """Every event up to the end."""
@@ -180,7 +190,7 @@ class Stage:
             status = (await self.http.get("/v1/status")).json()
             return bool(status["upstream"]["status"] == wanted)
 
-        await until(so, f"upstream {wanted}")
+        await soon(so, f"upstream {wanted}")
 
     async def known(self, channel: str) -> str:
         """Wait until a channel has a state; its position."""
@@ -190,7 +200,7 @@ class Stage:
             rows = answer.json().get("data", [])
             return str(rows[0]["position"]) if rows else ""
 
-        return await until(state, channel)
+        return await soon(state, channel)
 
     async def priced(self, text: str, market: str = "BTC_USDT") -> str:
         """A last price, and the position it has got."""
@@ -203,7 +213,7 @@ class Stage:
             state = answer.json()
             return str(state["position"]) if state["data"]["price"] == text else ""
 
-        return await until(there, f"{market} at {text}")
+        return await soon(there, f"{market} at {text}")
 
 
 def settings_for(exchange: Simulator, **given: Any) -> Settings:
@@ -230,7 +240,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         async with asyncio.TaskGroup() as tasks:
             served = tasks.create_task(serve(settings, sock))
             async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-                await until(lambda: _answers(http), "the gateway answers")
+                await soon(lambda: _answers(http), "the gateway answers")
             try:
                 yield url
             finally:
@@ -289,10 +299,10 @@ class Command:
                 except httpx.TransportError:
                     return False
 
-            await until(answers, f"{path}: {self.output}")
+            await soon(answers, f"{path}: {self.output}")
 
     async def said(self, text: str) -> None:
-        await until(lambda: text in self.output, f"the process says {text!r}: {self.output}")
+        await soon(lambda: text in self.output, f"the process says {text!r}: {self.output}")
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send a signal and wait for the end; the seconds that took."""

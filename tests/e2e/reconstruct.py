@@ -243,7 +243,7 @@ def state_of(envelope: Json) -> Any:
     data: Json = envelope["data"]
     if "asks" in data:
         return {"asks": data["asks"], "bids": data["bids"]}
-    return data["trades"] if "trades" in data else data
+    return data.get("trades", data)
 
 
 # What was sent

@@ -1,6 +1,5 @@
 """The real market data, replayed through both processes, arrives digit for digit everywhere."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,8 +1,9 @@
 """Waiting on conditions, never for a time."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -10,20 +11,26 @@ LIMIT = 20.0
 """Seconds that a condition may take; generous, as a machine may be busy."""
 
 
+@overload
 async def until(
-    condition: Callable[[], T | Awaitable[T]], what: str = "", *, limit: float = LIMIT
-) -> T:
-    """The first true value of a condition; fails with ``what`` when that takes too long."""
-    value: T | None = None
+    condition: Callable[[], Awaitable[T]], what: object = ..., *, limit: float = ...
+) -> T: ...
+@overload
+async def until(condition: Callable[[], T], what: object = ..., *, limit: float = ...) -> T: ...
+async def until(condition: Callable[[], Any], what: object = "", *, limit: float = LIMIT) -> object:
+    """The first true value of a condition, plain or async; fails if that takes too long.
+
+    ``what`` says what was waited for; as a callable it tells what was seen last.
+    """
     try:
         async with asyncio.timeout(limit):
             while True:
                 found = condition()
-                value = await found if isinstance(found, Awaitable) else found
-                if value:
-                    return value
+                if inspect.isawaitable(found):
+                    found = await found
+                if found:
+                    return found
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(
-            f"not within {limit:g} s: {what or condition}; last: {value}"
-        ) from None
+        seen = what() if callable(what) else what or condition
+        raise AssertionError(f"not within {limit:g} s: {seen}") from None

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Any, get_args
 
 import pytest
 
 from app.domain.channel import Channel
 from app.domain.event import Entry, Envelope
-from app.domain.position import Position
 from app.domain.store import Store
 from app.errors import NotReady
 from app.hub.hub import Hub, HubOptions, bye
-from app.hub.subscription import SLICE, Subscription
+from app.hub.subscription import SLICE, End
 from app.telemetry import Metrics
 from tests.fakes.outlet import FakeOutlet
 from tests.given import at, entry, made, row
@@ -30,8 +30,7 @@ class Place:
     def __init__(self, hub: Hub, held: ExitStack) -> None:
         self.hub = hub
         self._held = held
-        self._places: dict[FakeOutlet, AbstractContextManager[Subscription]] = {}
-        self._last: Position | None = None
+        self._places: dict[FakeOutlet, ExitStack] = {}
 
     def publish(self, *envelopes: Envelope) -> None:
         """As the pipe does: store first, then hub."""
@@ -54,9 +53,13 @@ class Place:
     ) -> FakeOutlet:
         outlet = FakeOutlet(framed=framed, high=high, low=low)
         place = self.hub.subscribe(frozenset(map(Channel.parse, channels)), outlet, after)
-        self._places[outlet] = place
-        self._held.enter_context(place)
+        self._places[outlet] = self._held.enter_context(ExitStack())
+        self._places[outlet].enter_context(place)
         return outlet
+
+    def leave(self, outlet: FakeOutlet) -> None:
+        """The client goes."""
+        self._places[outlet].close()
 
 
 @pytest.fixture(name="make")
@@ -506,9 +509,9 @@ class TestReloading:
         assert positions(outlet) == ["7-10"]
 
     async def test_an_empty_journal_is_a_beginning(self, place: Place) -> None:
-        assert not place.hub.loaded
+        before = place.hub.loaded
         place.hub.reload(None)
-        assert place.hub.loaded
+        assert (before, place.hub.loaded) == (False, True)
         place.tick(BTC, 1)
         outlet = place.join(BTC)
         await settle()
@@ -586,7 +589,7 @@ class TestEnds:
                 await asyncio.sleep(0.1)
         assert asyncio.get_running_loop().time() <= 1.1
         assert ends[0] <= 1
-        assert all(later - earlier <= 2 for earlier, later in zip(ends, ends[1:], strict=False))
+        assert all(later - earlier <= 2 for earlier, later in pairwise(ends))
         for outlet in outlets:
             *_, last = outlet.take()
             assert (last.json()["type"], last.json()["reason"]) == ("bye", "drain")
@@ -598,11 +601,12 @@ class TestEnds:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(place.hub.drain(3.0))
             await asyncio.sleep(0.5)
-            (_, second, third) = place.hub._subscriptions
+            (_, second, _) = place.hub._subscriptions
             place.hub.end(second, "expired")
-            place._places[outlets[2]].__exit__(None, None, None)
-            place._places[outlets[2]].__exit__ = None  # type: ignore[assignment]
-        assert third.ended
+            place.leave(outlets[2])
+        *_, goodbye = outlets[1].controls()
+        assert goodbye["reason"] == "expired"
+        assert not outlets[2].gone
 
     async def test_a_client_that_does_not_read_is_dropped_instead(self, place: Place) -> None:
         outlet = place.join(BTC, high=10)
@@ -636,9 +640,7 @@ class TestEnds:
             place.hub.tick()
         assert outlet.aborts == 1
 
-    @pytest.mark.parametrize(
-        "reason", ["drain", "lifetime", "slow", "expired", "overload", "limit"]
-    )
+    @pytest.mark.parametrize("reason", get_args(End))
     def test_a_bye_says_why_and_when_to_come_again_which_differs(self, reason: Any) -> None:
         blocks = read([bye(reason) for _ in range(20)])
         assert {("bye", reason)} == {(b.json()["type"], b.json()["reason"]) for b in blocks}
@@ -663,11 +665,14 @@ class TestWatching:
         assert not place.hub._watchers
 
     async def test_who_gives_up_is_forgotten(self, place: Place) -> None:
-        for _ in range(2):
+        async def give_up() -> None:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1), asyncio.TaskGroup() as tasks:
-                    for _ in range(2):
-                        tasks.create_task(place.hub.changed(Channel.parse(BTC)))
+                async with asyncio.timeout(1):
+                    await place.hub.changed(Channel.parse(BTC))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(give_up())
         assert not place.hub._watchers
 
     async def test_who_is_cancelled_as_the_event_comes_does_no_harm(self, place: Place) -> None:
