@@ -42,7 +42,7 @@ def demo(port: Port = 8000) -> None:
     """Serve a simulated exchange with a lifelike market: no network, no set-up."""
     configure_logging("console")
     try:
-        _finish(run_demo("127.0.0.1", port, sys.stdout))
+        _finish(run_demo("127.0.0.1", port, sys.stdout, command=sys.argv[0]))
     except OSError as error:
         _refuse(f"port {port} cannot be served on: {error.strerror}")
 

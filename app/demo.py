@@ -14,14 +14,17 @@ Sluice is serving a simulated exchange. Try, in another terminal:
 
   curl -N '{url}/v1/stream?channels=ticker:BTC_USDT,trade:BTC_USDT'
   curl '{url}/v1/depth/BTC_USDT?limit=5'
-  sluice tail lastprice:* depth:BTC_USDT:0 --url {url}
+  {command} tail 'lastprice:*' depth:BTC_USDT:0 --url {url}
 
 In a browser: {url}/docs       Stop with Ctrl-C.
 """
 
 
-async def demo(host: str, port: int, out: TextIO) -> int:
-    """Run both until told to stop; the gateway's exit status. Raises OSError for a taken port."""
+async def demo(host: str, port: int, out: TextIO, *, command: str = "sluice") -> int:
+    """Run both until told to stop; the gateway's exit status. Raises OSError for a taken port.
+
+    ``command`` is how this program was called, for the examples that go to ``out``.
+    """
     with listen(host, port) as sock:
         exchange = simulator.Options(port=0, user_id="demo", api_key=secrets.token_hex())
         async with simulator.Simulator(exchange) as running:
@@ -35,6 +38,6 @@ async def demo(host: str, port: int, out: TextIO) -> int:
                 upstream_api_key=SecretStr(exchange.api_key),
             )
             url = f"http://{host}:{sock.getsockname()[1]}"
-            out.write(_EXAMPLES.format(url=url))
+            out.write(_EXAMPLES.format(url=url, command=command))
             out.flush()
             return await serve(settings, sock)

@@ -108,6 +108,13 @@ def test_a_full_disk_is_told_and_stops_the_writing() -> None:
         recording.check()
 
 
+def test_a_line_that_cannot_be_written_is_not_counted() -> None:
+    with Recording(Path("/dev/full")) as recording:
+        recording.take(1.0, PRICE % ("1", "2" * 20_000))
+        assert recording.failed.is_set()
+    assert recording.events == 0
+
+
 class Told(io.StringIO):
     """Standard error that tells when something was written to it."""
 

@@ -77,13 +77,14 @@ def envelope(
     origin: Literal["reconcile"] | None = None,
 ) -> Envelope:
     """Make an envelope and encode it: the one place where its JSON is written."""
+    received = round(received, 3)
     fields: dict[str, Any] = {
         "channel": str(channel),
         "type": type_,
         "position": str(position),
         "previous": None if previous is None else str(previous),
         "time": time,
-        "received": round(received, 3),
+        "received": received,
         "data": data,
     }
     if gap:

@@ -62,6 +62,6 @@ class Health:
             return True
         if not following.live:
             return now - following.since >= after
-        if received is None or received >= following.unbroken:
+        if received is None or received >= round(following.unbroken, 3):  # both in whole ms
             return False
         return now - following.broken >= after

@@ -179,8 +179,7 @@ class Hub:
             await future
             self.require_open()
         finally:
-            if future in waiting:
-                waiting.remove(future)
+            waiting.remove(future)
             if not waiting and self._watchers.get(channel) is waiting:
                 del self._watchers[channel]
 

@@ -22,8 +22,8 @@ from app.tail.grid import clean
 from app.tail.link import Link, say
 from app.tail.view import render
 
-REFRESH = 0.125
-"""Seconds between two drawings while something changes."""
+REFRESH = 0.2
+"""Seconds between two drawings."""
 
 
 async def tail(

@@ -27,27 +27,31 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A panel's title, the rows it would like inside, and how to draw it into (width, rows)."""
+    """A panel's title, the rows it would like inside, and how to draw it into (width, rows).
+
+    ``breadth`` is the cells at which nothing of it has to be left out, roughly.
+    """
 
     title: str
     wanted: int
+    breadth: int
     draw: Callable[[int, int], RenderableType]
 
 
 def blocks(board: Board, now: float) -> list[Block]:
     """A panel for everything that the board holds something of."""
-    listed: list[tuple[str, int, Callable[[int, int], RenderableType]]] = [
-        ("last prices", len(board.prices), lambda w, h: _prices(board.prices, now, w, h)),
-        ("tickers", len(board.tickers), lambda w, h: _tickers(board.tickers, now, w, h)),
-        ("balances", len(board.balances), lambda w, h: _balances(board.balances, now, w, h)),
-        ("orders", len(board.orders), lambda w, h: _orders(board, w, h)),
-        ("deals", len(board.deals), lambda w, h: _deals(board, w, h)),
+    listed: list[tuple[str, int, int, Callable[[int, int], RenderableType]]] = [
+        ("last prices", len(board.prices), 48, lambda w, h: _prices(board.prices, now, w, h)),
+        ("tickers", len(board.tickers), 84, lambda w, h: _tickers(board.tickers, now, w, h)),
+        ("balances", len(board.balances), 60, lambda w, h: _balances(board.balances, now, w, h)),
+        ("orders", len(board.orders), 110, lambda w, h: _orders(board, w, h)),
+        ("deals", len(board.deals), 84, lambda w, h: _deals(board, w, h)),
+        ("trades", len(board.trades), 54, lambda w, h: _trades(board, w, h)),
     ]
-    found = [Block(title, rows + 1, draw) for title, rows, draw in listed if rows]
-    found += [_book_block(subject, book) for subject, book in sorted(board.books.items())]
-    if board.trades:
-        found.append(Block("trades", len(board.trades) + 1, lambda w, h: _trades(board, w, h)))
-    return found
+    found = [Block(title, rows + 1, breadth, draw) for title, rows, breadth, draw in listed if rows]
+    books = [_book_block(subject, book) for subject, book in sorted(board.books.items())]
+    at = len(found) - bool(board.trades)
+    return [*found[:at], *books, *found[at:]]
 
 
 def clock(seconds: float | None) -> str:
@@ -237,7 +241,7 @@ def _book_block(subject: str, book: Book) -> Block:
     market, _, scale = subject.partition(":")
     title = f"{clean(market)} depth, scale {clean(scale)}"
     levels = max(len(book.asks(LEVELS)), len(book.bids(LEVELS)))
-    return Block(title, 2 * levels + 1, lambda width, rows: ladder(book, width, rows))
+    return Block(title, 2 * levels + 1, 46, lambda width, rows: ladder(book, width, rows))
 
 
 def ladder(book: Book, width: int, rows: int) -> Group:

@@ -1,6 +1,7 @@
 """The whole screen: as many columns of panels as fit, a status line below. Pure."""
 
 import math
+from itertools import pairwise
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -78,14 +79,20 @@ def _heights(column: list[Block], height: int) -> list[int]:
 def _body(columns: list[list[tuple[Block, int]]], width: int, height: int) -> Table:
     grid = Table.grid()
     drawn = []
-    for index, column in enumerate(columns):
-        wide = width * (index + 1) // len(columns) - width * index // len(columns)
+    for column, wide in zip(columns, _widths(columns, width), strict=True):
         grid.add_column(width=wide)
         used = sum(rows for _, rows in column)
         panels: list[RenderableType] = [_panel(block, wide, rows) for block, rows in column]
         drawn.append(Group(*panels, *[Text()] * (height - used)))
     grid.add_row(*drawn)
     return grid
+
+
+def _widths(columns: list[list[tuple[Block, int]]], width: int) -> list[int]:
+    """The width split in proportion to what the broadest panel of each column would like."""
+    wishes = [max(block.breadth for block, _ in column) for column in columns]
+    edges = [width * sum(wishes[:count]) // sum(wishes) for count in range(len(wishes) + 1)]
+    return [right - left for left, right in pairwise(edges)]
 
 
 def _panel(block: Block, width: int, rows: int) -> Panel:

@@ -220,7 +220,7 @@ class Line:
         for channel in target & self._books.keys():
             book = self._books[channel]
             if not (self._merges and book.loaded):
-                book.awaiting, book.due = True, None
+                book.due = None
                 book.tries += 1
         self.phase = Phase.SUBSCRIBING
         return Ask("subscribe", target)
@@ -252,6 +252,7 @@ class Line:
         if self._from_clean:
             self._blame(now)
         self._held = self._asked = frozenset()
+        self._renumber()
         self._clear = self._again = True
         self.phase = Phase.IDLE
 

@@ -158,6 +158,11 @@ class TestHistory:
         assert found is not None
         assert [str(o.position) for one in found for o in one.envelopes] == ["7-2", "8-1"]
 
+    async def test_gives_a_long_journal_back_as_it_was_appended(self, broker: Broker) -> None:
+        journal = await append(broker, OPEN, *ticks(1, 900, size=3))
+        assert journal == await broker.history(at("0-0"))
+        assert journal[100:] == await broker.history(at("7-297"))
+
     async def test_is_empty_at_first(self, broker: Broker) -> None:
         assert await broker.history(at("0-0")) == []
 
@@ -220,6 +225,26 @@ class TestListening:
             await asyncio.sleep(0)
             await broker.append(OPEN)
             assert await waiting == [OPEN]
+
+    async def test_a_long_backlog_is_heard_as_it_was_appended(self, broker: Broker) -> None:
+        async with broker.listen() as behind:
+            await heard(behind)
+            journal = await append(broker, OPEN, *ticks(1, 900, size=3))
+            assert journal[:10] == await heard_entries(behind, 10)
+            journal += await append(broker, *ticks(901, 990, size=3))
+            async with broker.listen() as late:
+                await heard(late)
+                assert journal == await heard_entries(late, len(journal))
+            assert journal[10:] == await heard_entries(behind, len(journal) - 10)
+
+    async def test_a_late_listener_to_a_long_journal_hears_what_came_after_the_watermark(
+        self, broker: Broker
+    ) -> None:
+        journal = await append(broker, OPEN, *ticks(1, 900))
+        await broker.save(at("7-450"), [made("ticker:BTC_USDT", "7-450")], [])
+        async with broker.listen() as listening:
+            await heard(listening)
+            assert journal[451:] == await heard_entries(listening, 450)
 
     async def test_two_listeners_hear_the_same(self, broker: Broker) -> None:
         async with broker.listen() as one, broker.listen() as other:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.channel import Channel
-from app.domain.event import Entry, envelope
+from app.domain.event import Entry, decode, envelope
 from tests.given import at
 
 TEXTS = st.text(st.characters(codec="utf-8"))
@@ -63,6 +63,29 @@ def test_is_encoded_on_one_line_for_any_text(data: dict[str, Any]) -> None:
     )  # fmt: skip
     assert not {b"\r", b"\n", b"\0"} & {made.raw[i : i + 1] for i in range(len(made.raw))}
     assert json.loads(made.raw)["data"] == data
+
+
+@given(
+    data=st.dictionaries(TEXTS, TEXTS | st.none() | st.integers(-(2**53), 2**53)),
+    previous=st.none() | st.just(at("7-48190")),
+    time=st.none() | st.integers(0, 2**53),
+    received=st.floats(0, 2**31),
+    gap=st.booleans(),
+    origin=st.sampled_from([None, "reconcile"]),
+)
+def test_is_read_as_it_was_made(**given_: Any) -> None:
+    channel = Channel.parse("depth:BTC_USDT:0")
+    made = envelope(channel, "update", position=at("7-48213"), **given_)
+    assert made == decode(made.raw)
+
+
+def test_a_position_that_is_none_is_a_fault_of_the_journal() -> None:
+    raw = envelope(
+        Channel.parse("trade:X_Y"), "snapshot", position=at("7-1"), previous=None, time=1,
+        received=1.0, data={},
+    ).raw  # fmt: skip
+    with pytest.raises(ValueError, match="position '7' in the journal"):
+        decode(raw.replace(b'"7-1"', b'"7"'))
 
 
 def test_what_is_encoded_is_what_the_fields_say() -> None:

@@ -44,6 +44,13 @@ def test_after_a_break_a_channel_stays_stale_until_its_first_event() -> None:
     assert not following.stale(TICKER, 1050.0, 1051.0, AFTER)
 
 
+def test_an_event_in_the_millisecond_in_which_the_run_began_belongs_to_it() -> None:
+    """Envelopes tell milliseconds, so what came right after may look as if it came before."""
+    following = health(every=Following(True, 1050.1234, 1050.1234, 1000.0))
+    assert not following.stale(TICKER, 1050.123, 1051.0, AFTER)
+    assert following.stale(TICKER, 1050.122, 1051.0, AFTER)
+
+
 def test_a_short_break_makes_a_quiet_channel_stale_when_its_grace_is_over() -> None:
     following = health(every=Following(True, 1001.0, 1001.0, 1000.0))
     assert not following.stale(TICKER, 999.0, 1029.0, AFTER)
