@@ -86,6 +86,8 @@ def record(
 ) -> None:
     """Write what the live upstream sends, in the simulator's recording format."""
     settings = _settings()
+    if settings.upstream_api_key is None:
+        _refuse("SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: needed to open a socket")
     configure_logging(settings.log_format)
 
     async def run() -> int:

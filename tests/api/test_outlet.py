@@ -162,13 +162,13 @@ def test_body() -> None:
     assert body(more=False) == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-async def test_requests_pipelined_behind_a_stream_are_answered_after_it() -> None:
+async def test_a_request_that_comes_behind_a_stream_waits_for_its_end() -> None:
     async with staged(stream_lifetime=1) as stage:
         target = "/v1/stream?channels=lastprice:BTC_USDT"
         async with opened(stage.url, target) as stream:
             await stream.gateway("status")
             host = stage.url.removeprefix("http://")
-            stream.transport.write(f"GET /livez HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())  # type: ignore[attr-defined] # a socket's
+            stream.write(f"GET /livez HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
             stage.price("1")
             assert (await stream.data())["data"]["price"] == "1"
             (farewell,) = await stream.rest()

@@ -485,7 +485,7 @@ async def test_a_stream_is_ended_politely_when_it_is_old() -> None:
 
         async def live() -> Block:
             async with stage.stream(PRICE) as stream:
-                *_, last = await stream.rest()
+                last: Block = (await stream.rest())[-1]
                 assert stream.ended
                 assert not stream.cut
                 return last

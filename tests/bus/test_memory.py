@@ -1,7 +1,10 @@
 """What only the broker inside a process has; its promises are in tests/contract."""
 
+import pytest
+
 from app.bus.broker import Snapshots
-from app.bus.memory import MemoryBroker
+from app.bus.memory import HOT, MemoryBroker
+from app.domain.event import Entry
 from tests.given import at, entry, made
 
 
@@ -27,10 +30,19 @@ async def test_the_same_entry_object_reaches_every_listener() -> None:
         assert ticked is await anext(other)
 
 
-async def test_the_journal_holds_no_more_entries_than_it_must() -> None:
-    broker = MemoryBroker(10)
+@pytest.mark.parametrize(
+    ("keep", "size", "hot", "cold"),
+    [(10, 1, 10, 0), (HOT + 100, 1, HOT, 100), (HOT + 100, HOT + 1, 1, 1), (1, HOT + 1, 1, 0)],
+)
+async def test_the_journal_holds_no_more_entries_than_it_must(
+    keep: int, size: int, hot: int, cold: int
+) -> None:
+    broker = MemoryBroker(keep)
     await broker.append(entry(None, opens="7-0"))
-    for number in range(1, 200):
-        await broker.append(entry(f"7-{number - 1}", made("ticker:BTC_USDT", f"7-{number}")))
-    assert len(broker._cold) + len(broker._hot) == 10
-    assert at("7-189") == broker._floor
+    event = made("ticker:BTC_USDT", "7-1")
+    for number in range(4 * HOT):
+        position = at(f"7-{(number + 1) * size}")
+        await broker.append(Entry(broker._last, position, (event,) * size))
+    assert (hot, cold) == (len(broker._hot), len(broker._cold))
+    assert broker._hot_events == hot * size
+    assert str(broker._floor) == f"7-{(4 * HOT - hot - cold) * size}"

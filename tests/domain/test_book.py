@@ -15,8 +15,8 @@ NUMBERS = st.builds(
     st.sampled_from(["", "0", "000"]),
 ) | st.sampled_from(["0", "1", "10", "100", "0100", "99"])
 VALUES = st.sampled_from(["0", "0.0", "0.000", "00", "1", "2.50", "0.00000001", "9007199254740993"])
-LEVELS = st.lists(st.builds(lambda price, value: [price, value], NUMBERS, VALUES), max_size=8)
-STEPS = st.lists(st.tuples(st.booleans(), LEVELS, LEVELS), max_size=12)
+LEVELS = st.lists(st.builds(lambda price, value: [price, value], NUMBERS, VALUES), max_size=5)
+STEPS = st.lists(st.tuples(st.booleans(), LEVELS, LEVELS), max_size=6)
 
 
 def book(asks: list[Level] | None = None, bids: list[Level] | None = None) -> OrderBook:

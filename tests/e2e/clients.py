@@ -31,6 +31,7 @@ class Follower:
     pace: float | None = None
     mirror: Mirror = field(default_factory=Mirror)
     connections: int = 0
+    _task: asyncio.Task[None] | None = None
     _writer: asyncio.StreamWriter | None = None
 
     async def run(self) -> None:
@@ -40,6 +41,14 @@ class Follower:
             except (ConnectionError, asyncio.IncompleteReadError):
                 pass  # cut: come back with the last id
             await asyncio.sleep(BACK_AFTER)
+
+    def stop(self) -> None:
+        """Go, for good."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        self._task = tasks.create_task(self.run())
 
     def cut(self) -> None:
         """Drop the connection in mid-stream."""
@@ -135,15 +144,16 @@ async def crowd(url: str) -> AsyncIterator[Join]:
     """
     try:
         async with asyncio.TaskGroup() as tasks:
-            joined = []
+            joined: list[Follower] = []
 
             def join(*channels: str, pace: float | None = None) -> Follower:
                 follower = Follower(url, channels, pace)
-                joined.append(tasks.create_task(follower.run()))
+                follower.start(tasks)
+                joined.append(follower)
                 return follower
 
             yield join
-            for task in joined:
-                task.cancel()
+            for follower in joined:
+                follower.stop()
     except BaseExceptionGroup as found:
         raise found.exceptions[0] from None

@@ -50,7 +50,7 @@ class Stream:
         self.text = b""
         self.events = Reader()
         self.cut = False
-        self.transport = writer.transport
+        self.write = writer.write
         self._reader = reader
         self._chunks = Dechunker() if headers.get("transfer-encoding") == "chunked" else None
         self._left = int(headers.get("content-length", -1))
@@ -200,7 +200,7 @@ class Stage:
             rows = answer.json().get("data", [])
             return str(rows[0]["position"]) if rows else ""
 
-        return await soon(state, channel)
+        return str(await soon(state, channel))
 
     async def priced(self, text: str, market: str = "BTC_USDT") -> str:
         """A last price, and the position it has got."""
@@ -213,23 +213,20 @@ class Stage:
             state = answer.json()
             return str(state["position"]) if state["data"]["price"] == text else ""
 
-        return await soon(there, f"{market} at {text}")
+        return str(await soon(there, f"{market} at {text}"))
 
 
 def settings_for(exchange: Simulator, **given: Any) -> Settings:
     """The settings of a gateway on a simulated exchange."""
-    return Settings(
-        _env_file=None,
-        **{
-            "upstream_ws_url": exchange.ws_url,
-            "upstream_api_url": exchange.url,
-            "upstream_markets_url": exchange.url,
-            "upstream_scales_url": exchange.url,
-            "upstream_user_id": exchange.options.user_id,
-            "upstream_api_key": exchange.options.api_key,
-            **given,
-        },
-    )
+    known: dict[str, Any] = {
+        "upstream_ws_url": exchange.ws_url,
+        "upstream_api_url": exchange.url,
+        "upstream_markets_url": exchange.url,
+        "upstream_scales_url": exchange.url,
+        "upstream_user_id": exchange.options.user_id,
+        "upstream_api_key": exchange.options.api_key,
+    }
+    return Settings(_env_file=None, **(known | given))  # type: ignore[call-arg] # of BaseSettings
 
 
 @asynccontextmanager

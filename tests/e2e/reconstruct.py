@@ -140,7 +140,7 @@ class Mirror:
     trades: dict[str, deque[Json]] = field(default_factory=dict)
     """The last trades, newest first."""
     tape: dict[str, list[Json]] = field(default_factory=dict)
-    """Every trade of an update, oldest first."""
+    """Every trade of an update since the last snapshot, oldest first."""
     counts: Counter[str] = field(default_factory=Counter)
     gaps: Counter[str] = field(default_factory=Counter)
     """Snapshots that say that something may have been missed, by channel."""
@@ -231,9 +231,10 @@ class Mirror:
         elif kind == "trade":
             if whole:
                 self.trades[channel] = deque(data["trades"], maxlen=REMEMBERED)
+                self.tape[channel] = []
             else:
                 self.trades[channel].extendleft(data["trades"])
-                self.tape.setdefault(channel, []).extend(data["trades"])
+                self.tape[channel].extend(data["trades"])
         else:
             self.latest[channel] = data
 

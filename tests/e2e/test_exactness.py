@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,16 +158,21 @@ async def joined_on_the_way(
     total = len(run.end.tape["trade:BTC_USDT"])
     late = []
     for part in range(1, 6):
-
-        def so_far(part: int = part) -> bool:
-            return len(watched.mirror.tape.get("trade:BTC_USDT", ())) >= total * part // 7
-
-        await until(so_far, f"part {part} of the trades", limit=PLAYED_WITHIN)
+        heard = partial(has_heard, watched, total * part // 7)
+        await until(heard, f"part {part} of the trades", limit=PLAYED_WITHIN)
         before = restless.connections
         restless.cut()
-        await until(lambda before=before: restless.connections > before)
+        await until(partial(has_come_back, restless, before))
         late.append(join(*(run.books if part % 2 else WILD)))
     return late
+
+
+def has_heard(client: Follower, trades: int) -> bool:
+    return len(client.mirror.tape.get("trade:BTC_USDT", ())) >= trades
+
+
+def has_come_back(client: Follower, connections: int) -> bool:
+    return client.connections > connections
 
 
 async def has_the_end(client: Follower, end: End) -> None:

@@ -13,7 +13,7 @@ from app.domain.event import Entry, Envelope
 from app.domain.store import Store
 from app.errors import NotReady
 from app.hub.hub import Hub, HubOptions, bye
-from app.hub.subscription import SLICE, End
+from app.hub.subscription import SLICE, STEPS, End
 from app.telemetry import Metrics
 from tests.fakes.outlet import FakeOutlet
 from tests.given import at, entry, made, row
@@ -268,6 +268,35 @@ class TestResuming:
         await asyncio.sleep(2)
         assert positions(outlet) == ["7-23"]
         assert len(outlet.reader.blocks) == 2
+
+    async def test_one_that_waits_longer_does_not_hold_up_another(self, place: Place) -> None:
+        soon, late = place.join(BTC, after="7-21"), place.join(BTC, after="7-25")
+        place.tick(BTC, 21, 22)
+        await settle()
+        assert [positions(soon), positions(late)] == [["7-22"], []]
+
+    async def test_one_that_waits_and_cannot_take_more_goes_on_when_it_can(
+        self, place: Place
+    ) -> None:
+        outlet = place.join(BTC, after="7-22", high=10)
+        outlet.take()
+        place.hub.report(None, "live", 1.0)
+        outlet.take()
+        place.hub.report(None, "degraded", 2.0)
+        place.tick(BTC, 21, 23)
+        outlet.take()
+        await settle()
+        assert positions(outlet) == ["7-23"]
+
+    async def test_a_long_stretch_without_anything_for_it_is_passed_over(
+        self, make: Callable[..., Place]
+    ) -> None:
+        place = make()
+        place.tick(ETH, 1, STEPS + 10)
+        outlet = place.join(BTC, after="7-1")
+        await settle()
+        place.tick(BTC, STEPS + 11)
+        assert [f"7-{STEPS + 11}"] == positions(outlet)
 
     async def test_a_position_that_another_epoch_overtook_is_unknown(self, place: Place) -> None:
         """The journal lost its tail: the client heard what nobody knows any more."""
