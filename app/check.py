@@ -30,6 +30,9 @@ async def check(settings: Settings) -> list[str]:
         except UpstreamUnavailable as error:
             problems.append(f"SLUICE_UPSTREAM_MARKETS_URL: no market list: {error}")
             return problems
+        if not markets:
+            problems.append("SLUICE_UPSTREAM_MARKETS_URL: the exchange lists no market at all")
+            return problems
         try:
             await rest.scales(markets[0]["symbol"])
         except UpstreamUnavailable as error:
