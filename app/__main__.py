@@ -43,6 +43,8 @@ def demo(port: Port = 8000) -> None:
     configure_logging("console")
     try:
         _finish(run_demo("127.0.0.1", port, sys.stdout, command=sys.argv[0]))
+    except SettingsError as error:
+        _refuse(str(error))
     except OSError as error:
         _refuse(f"port {port} cannot be served on: {error.strerror}")
 

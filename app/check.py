@@ -33,6 +33,9 @@ async def check(settings: Settings) -> list[str]:
         if not markets:
             problems.append("SLUICE_UPSTREAM_MARKETS_URL: the exchange lists no market at all")
             return problems
+        if not markets:
+            problems.append("SLUICE_UPSTREAM_MARKETS_URL: the market list is empty")
+            return problems
         try:
             await rest.scales(markets[0]["symbol"])
         except UpstreamUnavailable as error:

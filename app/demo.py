@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from app import simulator
 from app.server import listen, serve
-from app.settings import Settings
+from app.settings import read_settings
 
 _EXAMPLES = """
 Sluice is serving a simulated exchange. Try, in another terminal:
@@ -21,14 +21,16 @@ In a browser: {url}/docs       Stop with Ctrl-C.
 
 
 async def demo(host: str, port: int, out: TextIO, *, command: str = "sluice") -> int:
-    """Run both until told to stop; the gateway's exit status. Raises OSError for a taken port.
+    """Run both until told to stop; the gateway's exit status.
+
+    Raises OSError for a taken port, and SettingsError.
 
     ``command`` is how this program was called, for the examples that go to ``out``.
     """
     with listen(host, port) as sock:
         exchange = simulator.Options(port=0, user_id="demo", api_key=secrets.token_hex())
         async with simulator.Simulator(exchange) as running:
-            settings = Settings(
+            settings = read_settings(
                 broker_url="memory://",
                 upstream_ws_url=running.ws_url,
                 upstream_api_url=running.url,

@@ -47,9 +47,9 @@ class Replica:
     bell: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.wishes.on_more = self._ring
+        self.wishes.on_more = self.ring
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
         """Wake everyone who took the bell; the next wish rings another."""
         self.bell.set()
         self.bell = asyncio.Event()
@@ -165,6 +165,7 @@ class _Leader:
         self._pool = pool
         self._markets = markets
         self._audit = audit
+        self._looked_up: set[Channel] = set()
         self._upstream: tuple[Upstream, float] = ("down", time.time())
         self._states = Store()
         self._states.reload(
@@ -186,25 +187,28 @@ class _Leader:
     async def want(self) -> None:
         """Follow what the clients of all processes want and the exchange lists."""
         now = asyncio.get_running_loop().time
-        while True:
-            bell = self._replica.bell
-            wanted = self._replica.wishes.wanted(now())
-            listed = frozenset(channel for channel in wanted if self._markets.knows(channel))
-            self._pool.want(listed)
-            for channel in self._dropped(listed):
-                self.sequencer.forget(channel)
-            async with asyncio.TaskGroup() as tasks:
-                for channel in wanted - listed:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                bell = self._replica.bell
+                wanted = self._replica.wishes.wanted(now())
+                listed = frozenset(channel for channel in wanted if self._markets.knows(channel))
+                self._pool.want(listed)
+                for channel in self._dropped(listed):
+                    self.sequencer.forget(channel)
+                for channel in wanted - listed - self._looked_up:
+                    self._looked_up.add(channel)
                     tasks.create_task(self._look_up(channel), name="lead-look-up")
-            if wanted == listed or not any(map(self._markets.knows, wanted - listed)):
                 await _either(bell, BEAT)
 
     async def _look_up(self, channel: Channel) -> None:
         """Have the exchange's lists fetched; what is not on them is not followed."""
         try:
             await self._markets.require(channel)
+            self._replica.ring()
         except (ClientError, UpstreamUnavailable) as error:
             log.debug("not followed", channel=str(channel), reason=str(error))
+        finally:
+            self._looked_up.discard(channel)
 
     def _dropped(self, wanted: frozenset[Channel]) -> list[Channel]:
         return [

@@ -5,6 +5,7 @@ that takes nothing (``TCP_USER_TIMEOUT``) and to keep little for one (``TCP_NOTS
 are inherited by every accepted connection.
 """
 
+import asyncio
 import gc
 import signal
 import socket
@@ -23,6 +24,10 @@ log = logger("server")
 BACKLOG = 4096
 STALL_MS = 12_000
 NOT_SENT = 16 * 1024
+FLUSH = 0.5
+"""Seconds that a client has to take what was written to it before the end."""
+GLANCE = 0.1
+"""Seconds between two looks at whether the drain is to be cut short."""
 
 
 class Server(uvicorn.Server):
@@ -36,7 +41,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving; what lives now lives long, so the collector need not look at it again."""
         await super().startup(sockets)
-        for sock in sockets or ():
+        for sock in sockets or () if self.started else ():
             host, port = sock.getsockname()[:2]
             log.info("serving", host=host, port=port)
         gc.collect()
@@ -46,8 +51,23 @@ class Server(uvicorn.Server):
         """End the streams over the drain time, then let uvicorn wait for the rest."""
         log.info("stopping", streams=len(self._app.state.hub))
         if self.started:
-            await self._app.state.hub.drain(self._drain)
+            await self._end_streams()
+            asyncio.get_running_loop().call_later(FLUSH, self._abort_stalled)
         await super().shutdown(sockets)
+
+    async def _end_streams(self) -> None:
+        """Drain, but no longer than until a second Ctrl-C."""
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(self._app.state.hub.drain(self._drain), name="drain")
+            while not draining.done() and not self.force_exit:
+                await asyncio.wait({draining}, timeout=GLANCE)
+            draining.cancel()
+
+    def _abort_stalled(self) -> None:
+        """Who has not taken its last bytes by now is not reading; nothing waits for it."""
+        for connection in list(self.server_state.connections):
+            if connection.transport.get_write_buffer_size():
+                connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at a signal; a second Ctrl-C does not wait. The exit status is ours to give."""

@@ -22,8 +22,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname:
-            raise ValueError(f"expected {' or '.join(schemes)}://host, got scheme {parts.scheme!r}")
+        if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
+            raise ValueError(f"expected {' or '.join(schemes)}://host or host:port")
         if parts.query or parts.fragment or parts.username or parts.password:
             raise ValueError("a URL without user, password, query and fragment was expected")
         return value.rstrip("/")
@@ -100,10 +100,8 @@ class Settings(BaseSettings):
     def _exact_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             parts = urlsplit(origin)
-            if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {
-                "http",
-                "https",
-            }:
+            whole = f"{parts.scheme}://{parts.netloc}"
+            if origin != whole or parts.scheme not in {"http", "https"} or "*" in origin:
                 raise ValueError(
                     f"expected exact origins such as https://example.org, got {origin!r}"
                 )
@@ -113,8 +111,10 @@ class Settings(BaseSettings):
     @classmethod
     def _broker(cls, value: str) -> str:
         if value != "memory://":
-            scheme = value.partition("://")[0]
-            raise ValueError(f"only memory:// is served yet, got scheme {scheme!r}")
+            # what stands before :// is shown; without it the value may be a password out of place
+            scheme, found, _ = value.partition("://")
+            seen = f"scheme {scheme!r}" if found else "no scheme"
+            raise ValueError(f"only memory:// is served yet, got {seen}")
         return value
 
     @model_validator(mode="after")
@@ -147,10 +147,13 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def read_settings() -> Settings:
-    """The settings of this process; raises SettingsError with all that is wrong, at once."""
+def read_settings(**given: Any) -> Settings:
+    """The settings of this process; raises SettingsError with all that is wrong, at once.
+
+    What is ``given`` wins over the environment.
+    """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         problems, defaults = [], {}
         for found in error.errors(include_url=False, include_input=False, include_context=False):
@@ -161,7 +164,7 @@ def read_settings() -> Settings:
         if defaults:
             # what contradicts only shows once every single value can be read
             try:
-                Settings(**defaults)
+                Settings(**(given | defaults))
             except ValidationError as again:
                 problems += [_line((), found["msg"]) for found in again.errors()]
         raise SettingsError(problems) from None

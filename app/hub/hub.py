@@ -341,7 +341,10 @@ class Hub:
     @staticmethod
     def _write(subscription: Subscription, data: bytes) -> None:
         outlet = subscription.outlet
-        outlet.write(chunk(data) if outlet.framed else data)
+        ready = chunk(data) if outlet.framed else data
+        if subscription.paused_since is not None:
+            subscription.undrained += len(ready)  # so that it hides no progress
+        outlet.write(ready)
 
     def _wake(self, channels: Iterable[Channel]) -> None:
         for channel in list(channels):

@@ -131,7 +131,8 @@ class Connection:
         """Send what the session wants sent, and wake it in time."""
         while self.session.fault is None:
             self._nudge.clear()
-            await self._send()
+            if not await self._send():
+                break
             try:
                 async with asyncio.timeout_at(self.session.next_wake()):
                     await self._nudge.wait()
@@ -142,15 +143,20 @@ class Connection:
             self._socket.transport.abort()
         await self._socket.close()
 
-    async def _send(self) -> None:
-        for frame in self.session.outgoing():
-            try:
+    async def _send(self) -> bool:
+        """Send all there is to send; False if the socket does not take it."""
+        try:
+            for frame in self.session.outgoing():
                 async with asyncio.timeout(self._options.send_timeout):
                     await self._socket.send(frame)
-            except TimeoutError:
-                self.session.end(ConnectionLost("socket takes nothing"))
-            except ConnectionClosed as closed:
-                self.session.end(ConnectionLost(_reason(closed)))
+        except TimeoutError:
+            self.session.end(ConnectionLost("socket takes nothing"))
+        except ConnectionClosed as closed:
+            self.session.end(ConnectionLost(_reason(closed)))
+        else:
+            return True
+        self._stir()
+        return False
 
     def _stir(self) -> None:
         self._seen = self.session.revision

@@ -58,13 +58,16 @@ class Handover:
             self._confirmed = now
             self._breaks = self._new.breaks
 
-    @property
-    def done(self) -> bool:
+    def done(self, now: float) -> bool:
         """Whether nothing is left to wait for."""
-        return self._confirmed is not None and all(
+        return self._overlapped(now) and all(
             splice.lost or (splice.joined and not splice.expected)
             for splice in self._splices.values()
         )
+
+    def _overlapped(self, now: float) -> bool:
+        """Whether the old socket has told all that the new one was too late to listen to."""
+        return self._confirmed is not None and now - self._confirmed >= SKEW
 
     def old(self, events: Iterable[Event], now: float) -> list[Event]:
         """What of the old socket's events is to be published."""
@@ -98,6 +101,7 @@ class Handover:
     def settle(self, now: float) -> list[Event]:
         """Join what can be joined by now: what is to be published of it."""
         published: list[Event] = []
+        self._forget()
         if self._confirmed is None:
             return published
         for channel, splice in self._splices.items():
@@ -106,12 +110,13 @@ class Handover:
             if splice.held:
                 if now - splice.held_since >= SKEW:
                     published.extend(self._match(channel, splice))
-            elif splice.told_at <= self._confirmed and now - splice.told_at >= SKEW:
+            elif self._overlapped(now) and self._was_early(splice, now):
                 self._join(channel, splice)
         return published
 
     def finish(self, now: float) -> list[Event]:
         """End the overlap: what is still to be published. What was not joined has a gap."""
+        self._forget()
         if self._breaks == self._new.breaks:
             self._continue_quiet()
         published: list[Event] = []
@@ -128,12 +133,22 @@ class Handover:
             published.extend(replace(event, continuity=run) for event in held)
         return published
 
+    def _forget(self) -> None:
+        """Leave out what is no longer wanted."""
+        for channel in [one for one in self._splices if not self._new.hears(one)]:
+            del self._splices[channel]
+
     def _continue_quiet(self) -> None:
         """What neither socket spoke of goes on as it was; what was joined is joined already."""
         joined = [channel for channel, splice in self._splices.items() if splice.joined]
         kept = {channel: self._new.run(channel) for channel in joined}
         self._new.continue_runs(self._old)
         self._new.adopt(kept)
+
+    def _was_early(self, splice: _Splice, now: float) -> bool:
+        """Whether what was told is too old for the new socket to bring it, ever."""
+        since = self._confirmed or 0.0
+        return splice.told_at <= since + SKEW and now - splice.told_at >= SKEW
 
     def _hold(self, splice: _Splice, event: Event, now: float) -> None:
         if splice.held and splice.held[-1].continuity != event.continuity:
@@ -143,9 +158,11 @@ class Handover:
         splice.held.append(event)
 
     def _join(self, channel: Channel, splice: _Splice) -> int:
+        splice.joined = True
+        if not self._old.hears(channel):  # it ended before this was wanted
+            return self._new.run(channel)
         run = self._old.run(channel)
         self._new.adopt({channel: run})
-        splice.joined = True
         return run
 
     def _match(self, channel: Channel, splice: _Splice) -> list[Event]:
@@ -197,11 +214,11 @@ def _without(events: list[Event], rows: int) -> Iterator[Event]:
     """The events without their first ``rows`` rows."""
     for event in events:
         size = len(_rows(event))
-        if rows >= size and size:
+        if rows == 0:
+            yield event
+        elif rows >= size:
             rows -= size
-        elif rows:
+        else:
             data = {**event.data, "trades": event.data["trades"][rows:]}
             rows = 0
             yield replace(event, data=data)
-        else:
-            yield event

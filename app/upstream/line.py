@@ -195,6 +195,7 @@ class Line:
         self._held = self._asked = frozenset()
         if self._clean:
             return None
+        self._renumber()
         self.phase = Phase.CLEARING
         return Ask("unsubscribe", frozenset({self._everything}))
 
@@ -220,7 +221,7 @@ class Line:
         for channel in target & self._books.keys():
             book = self._books[channel]
             if not (self._merges and book.loaded):
-                book.due = None
+                book.awaiting, book.due = True, None
                 book.tries += 1
         self.phase = Phase.SUBSCRIBING
         return Ask("subscribe", target)
@@ -252,7 +253,6 @@ class Line:
         if self._from_clean:
             self._blame(now)
         self._held = self._asked = frozenset()
-        self._renumber()
         self._clear = self._again = True
         self.phase = Phase.IDLE
 
@@ -329,9 +329,9 @@ class Line:
         """An event nobody wants: if we once asked for it, the exchange merges; say no once."""
         if self._phase is not Phase.STEADY or now < self._settled + PACE:
             return
-        if self._everything in self._lingering and not self._clear:
-            self._renumber()
+        if self._everything in self._lingering:
             self._clear = self._again = True
+            self.revision += 1
         elif channel in self._lingering - self._drop:
             self._drop |= self._lingering - self._wanted
             self.revision += 1

@@ -230,7 +230,7 @@ class Pool:
         self._carries(slot)
         try:
             async with asyncio.timeout(self._options.overlap_max):
-                while not (handover.done or old.over.is_set() or new.over.is_set()):
+                while not (handover.done(_now()) or old.over.is_set() or new.over.is_set()):
                     await asyncio.sleep(_TICK)
                     self._step(slot, handover, new)
         except TimeoutError:
@@ -288,7 +288,8 @@ class Pool:
         for slot in self._slots:
             session = None if slot.connection is None else slot.connection.session
             for channel in self._interest.share(slot.name):
-                run = None if session is None else session.run(channel)
+                heard = session is not None and session.fault is None
+                run = session.run(channel) if session is not None and heard else None
                 live = session is not None and session.confirmed(channel)
                 news |= self._interest.observe(channel, run, live=live, now=now)
         if news:

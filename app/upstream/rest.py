@@ -130,7 +130,12 @@ class Rest:
             async with (
                 asyncio.timeout(self._options.timeout),
                 self._client.stream(
-                    "GET", url, params=params, headers=headers, follow_redirects=False
+                    "GET",
+                    url,
+                    params=params,
+                    headers=headers,
+                    follow_redirects=False,
+                    timeout=None,  # the client's own, shorter one would win over ours
                 ) as response,
             ):
                 body = bytearray()

@@ -187,6 +187,10 @@ class Session:
         """Whether ``channel`` is acknowledged, loaded if it is a book, and the socket not mute."""
         return self._state is State.LIVE and self._lines[channel.kind].confirmed(channel)
 
+    def hears(self, channel: Channel) -> bool:
+        """Whether ``channel`` is wanted, by itself or under its wildcard."""
+        return self._lines[channel.kind].hears(channel)
+
     def run(self, channel: Channel) -> int:
         """The number of the unbroken run that a wanted channel is in."""
         return self._lines[channel.kind].run(channel)

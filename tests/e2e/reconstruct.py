@@ -200,6 +200,11 @@ class Mirror:
             assert block.id == envelope["position"]
             assert self.last_id is None or place(block.id) >= place(self.last_id), "an id went down"
             self.last_id = block.id
+        self.learn(envelope)
+
+    def learn(self, envelope: Json) -> None:
+        """Take in an envelope, wherever it comes from."""
+        channel, position = envelope["channel"], place(envelope["position"])
         held = self.at.get(channel)
         if held is not None and position <= held:
             self.repeated += 1
@@ -262,6 +267,8 @@ class End:
     books: dict[str, Book] = field(default_factory=dict)
     latest: dict[str, Json] = field(default_factory=dict)
     tape: dict[str, list[Json]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Events by kind."""
 
     @property
     def channels(self) -> list[str]:
@@ -287,6 +294,7 @@ def replayed(recording: Path) -> End:
     for message in _messages(recording):
         kind, data = message["method"].removesuffix("_update"), message["data"]
         channel = f"{kind}:{data['symbol']}"
+        end.counts[kind] += 1
         if kind == "depth":
             channel += f":{data['scale_index']}"
             if data["full_reload"]:

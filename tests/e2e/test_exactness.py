@@ -46,6 +46,14 @@ class Replay:
         return tuple(self.end.books)
 
     async def play(self) -> None:
+        """Let the market go, once everything is followed."""
+
+        async def followed() -> bool:
+            open_ = (await self.market.get("/control"))["connections"]
+            books = [book for one in open_ for book in one["subscriptions"].get("depth", ())]
+            return {f"depth:{book}" for book in books} == set(self.books)
+
+        await until(followed, "the books are followed")
         await self.market.post("/control/play")
 
     async def ended(self) -> None:
@@ -141,6 +149,8 @@ async def test_every_client_and_every_answer_equals_the_recordings_end(
             assert one.mirror.repeated == 0
         if speed == TEN_TIMES:  # in a hurry the clients here may be too slow, and come back
             assert [one.connections for one in early] == [1] * len(early)
+            assert early[1].mirror.counts.total() == end.counts["depth"]
+            assert slow.mirror.counts.total() < end.counts["depth"] / 2, "it did not lag"
         assert restless.connections > 3
         assert slow.mirror.farewells() == []
         for one in [*early, restless, slow, *late]:

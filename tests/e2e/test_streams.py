@@ -1,6 +1,7 @@
 """Slow and stalled clients over real sockets, and the plain write path under uvicorn itself."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -24,6 +25,7 @@ from tests.e2e.process import (
     following,
     on_exchange,
     opened,
+    server_side,
     soon,
 )
 from tests.e2e.reconstruct import Mirror, Parser, state_of
@@ -71,6 +73,12 @@ class Reader:
             self.lags.append(time.time() - float(self.mirror.tape[TRADES][-1]["quantity"]))
 
 
+async def went_on(steady: Reader, channel: str) -> None:
+    """Wait until the gateway has sent more on a channel than waits for one client anywhere."""
+    began = steady.mirror.counts[f"update {channel}"]
+    await soon(lambda: steady.mirror.counts[f"update {channel}"] > began + 60, "it goes on")
+
+
 @asynccontextmanager
 async def reading(
     url: str, *channels: str, mirror: Mirror | None = None, buffer: int | None = SMALL
@@ -103,19 +111,18 @@ class Tape:
     """Trades and book changes at a steady pace, true on the exchange too."""
 
     stage: Stage
-    sent: list[str] = field(default_factory=list)
+    turns: int = 0
 
     async def run(self) -> None:
         asks, _ = self.stage.exchange.exchange.truth.books["BTC_USDT:0"].best_first()
         prices = [level[0] for level in asks[5:]]
-        number = 0
         while True:
-            number += 1
-            self._change(prices, number)
-            self._trade(number)
+            self.turns += 1
+            self._change(prices)
+            self._trade()
             await asyncio.sleep(0.02)
 
-    def _change(self, prices: list[str], number: int) -> None:
+    def _change(self, prices: list[str]) -> None:
         """New values on many levels, none of them the best."""
         self.stage.emit(
             "depth",
@@ -123,32 +130,24 @@ class Tape:
             timestamp=int(time.time()),
             full_reload=False,
             scale_index=0,
-            asks=[[price, f"{number}.00000001"] for price in prices],
+            asks=[[price, f"{self.turns}.{'0' * 7}{n}"] for n in range(1, 4) for price in prices],
             bids=[],
         )
 
-    def _trade(self, number: int) -> None:
+    def _trade(self) -> None:
         now = time.time()
         row = {"price": "1", "timestamp": int(now), "direction": "buy"}
-        rows = [row | {"quantity": f"{now:.6f}"} for _ in range(20)]
+        rows = [row | {"quantity": f"{now:.6f}"} for _ in range(60)]
         self.stage.emit("trade", symbol="ETH_USDT", timestamp=int(now), trades=rows)
 
 
-def server_side(gateway_port: int, client_port: int) -> tuple[str, int] | None:
-    """The gateway's socket to a client: its state, and the bytes in its send queue."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, state, queues, *_ = line.split()
-        if _port(local) == gateway_port and _port(remote) == client_port:
-            return state, int(queues.split(":")[0], 16)
-    return None
-
-
-def _port(address: str) -> int:
-    return int(address.split(":")[1], 16)
-
-
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def holds(pid: int, inode: str) -> bool:
+    """Whether a process has a descriptor of a socket."""
+    links = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(path.readlink()))
+    return f"socket:[{inode}]" in links
 
 
 async def test_slow_and_stalled_readers(tmp_path: Path) -> None:
@@ -167,8 +166,8 @@ async def test_slow_and_stalled_readers(tmp_path: Path) -> None:
             tape = tasks.create_task(Tape(stage).run())
             await soon(lambda: TRADES in steady.mirror.at, "trades come")
             cases = (
-                paused_on_a_book(running),
-                paused_on_trades(running),
+                paused_on_a_book(running, steady),
+                paused_on_trades(running, steady),
                 paused_for_five_seconds(running),
                 stalled(running, BOOK),
                 stalled_while_little_comes(stage, running),
@@ -186,19 +185,24 @@ async def keeps_up(stage: Stage, steady: Reader) -> None:
     assert not steady.mirror.resets()
     assert steady.mirror.counts[f"snapshot {TRADES}"] == 1
     assert steady.mirror.counts[f"snapshot {BOOK}"] == 1
-    answer = (await stage.http.get("/v1/depth/BTC_USDT")).json()
-    await soon(lambda: steady.mirror.state(BOOK) == state_of(answer), "the book at rest")
+
+    async def same() -> bool:
+        answer = (await stage.http.get("/v1/depth/BTC_USDT")).json()
+        return bool(steady.mirror.state(BOOK) == state_of(answer))
+
+    await soon(same, "it holds the current book")
     lags = sorted(steady.lags)
     print(f"steady reader: {len(lags)} trades, lag p50 {lags[len(lags) // 2]:.4f} s, "  # noqa: T201 - a figure to look at
           f"p99 {lags[int(len(lags) * 0.99)]:.4f} s, max {lags[-1]:.4f} s")  # fmt: skip
     assert lags[int(len(lags) * 0.99)] < 2, "others were slowed"
 
 
-async def paused_on_a_book(running: Running) -> None:
+async def paused_on_a_book(running: Running, steady: Reader) -> None:
     async with reading(running.url, BOOK) as client:
         await soon(lambda: client.mirror.counts[f"update {BOOK}"] > 3)
         client.reading.clear()
-        await soon(lambda: lagging(running), "it counts as lagging")
+        await went_on(steady, BOOK)
+        assert (await running.get("/v1/status"))["streams"]["catching_up"] > 0
         first = client.mirror.counts[f"snapshot {BOOK}"]
         client.reading.set()
         await soon(
@@ -211,24 +215,21 @@ async def paused_on_a_book(running: Running) -> None:
         assert client.mirror.gaps[BOOK] == 0, "the exchange was heard all the time"
 
 
-async def lagging(running: Running) -> bool:
-    return bool((await running.get("/v1/status"))["streams"]["catching_up"] > 0)
-
-
-async def paused_on_trades(running: Running) -> None:
+async def paused_on_trades(running: Running, steady: Reader) -> None:
     async with reading(running.url, TRADES) as client:
         await soon(lambda: client.mirror.counts[f"update {TRADES}"] > 3)
         client.reading.clear()
-        await asyncio.sleep(4)  # a pause is the case
+        await went_on(steady, TRADES)
         client.reading.set()
         await soon(lambda: client.ended, "its stream was ended")
         assert client.mirror.farewells() == ["slow"]
         held = client.mirror
+    snapshots = held.counts[f"snapshot {TRADES}"]
     async with reading(running.url, TRADES, mirror=held, buffer=None) as again:
         seen = held.counts[f"update {TRADES}"]
         await soon(lambda: held.counts[f"update {TRADES}"] > seen + 50, "it has what it missed")
         assert not again.mirror.resets()
-        assert held.counts[f"snapshot {TRADES}"] == 1, "resumed event by event"
+        assert held.counts[f"snapshot {TRADES}"] == snapshots, "resumed event by event"
         assert held.repeated == 0
 
 
@@ -268,16 +269,20 @@ async def gone(running: Running, client: Reader) -> None:
     assert port is not None
     began = time.monotonic()
     queues = []
+    found = server_side(port, client.port)
+    assert found is not None
+    assert holds(running.pid, found[0])
 
     def dropped() -> bool:
-        found = server_side(port, client.port)
-        if found is not None:
-            queues.append(found[1])
-        return found is None
+        now = server_side(port, client.port)
+        if now is not None:
+            queues.append(now[1])
+        return now is None
 
     await soon(dropped, "the socket is gone from the kernel", limit=18)
     took = time.monotonic() - began
-    print(f"a stalled reader was gone after {took:.1f} s, at most {max(queues)} bytes queued")  # noqa: T201 - a figure to look at
+    assert not holds(running.pid, found[0])
+    print(f"a stalled reader was gone after {took:.1f} s, at most {max(queues)} bytes queued")  # noqa: T201 -- a figure to look at
     assert took < 16.5, "12 s without a byte taken, and aborted by 15 s"
     assert took > 8, "a shorter pause is survived"
     assert max(queues) < 128 * 1024, "the kernel keeps little for one client"
@@ -346,19 +351,20 @@ async def test_a_paused_reader_of_trades_under_uvicorn_itself_resumes(tmp_path: 
     ):
         stage = Stage(exchange, server.url, http)
         await stage.upstream("live")
-        sent = 0
+        sent = lagging_for = 0
         async with reading(server.url, TRADES, buffer=64 * 1024) as client:
             await soon(lambda: client.mirror.controls)
             client.reading.clear()
 
             async def too_much() -> bool:
-                nonlocal sent
+                nonlocal sent, lagging_for
                 sent += 1
                 stage.trade(f"{sent}.1", "ETH_USDT", rows=2000)
                 status = (await http.get("/v1/status")).json()
-                return bool(status["streams"]["catching_up"])
+                lagging_for = lagging_for + 1 if status["streams"]["catching_up"] else 0
+                return lagging_for == 5
 
-            await soon(too_much, "it counts as lagging")
+            await soon(too_much, "it lags for good")
             stage.trade("0.1", "ETH_USDT")
             client.reading.set()
             await soon(lambda: client.ended, "its stream was ended")

@@ -45,6 +45,15 @@ def test_each_event_counts_on_trade_order_and_deal(channels: list[str], *, count
     assert counts == subscription(*channels).each_counts
 
 
+def test_takes_more_until_its_outlet_is_full_or_it_is_ended() -> None:
+    follower = subscription("ticker:*")
+    assert follower.takes_more()
+    follower.paused_since = 5.0
+    assert not follower.takes_more()
+    follower.paused_since, follower.ended = None, True
+    assert not follower.takes_more()
+
+
 def test_is_owed_what_it_does_not_hold_in_the_order_of_positions() -> None:
     store = store_of(
         ("ticker:BTC_USDT", "7-3"), ("ticker:ETH_USDT", "7-2"), ("lastprice:X_Y", "7-4")

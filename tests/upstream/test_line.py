@@ -257,9 +257,9 @@ def test_a_rejected_replacement_falls_back_to_clearing_and_loses_continuity() ->
     line.due(2.0)
     line.answered(2.1, accepted=False)
     assert not line.confirmed(A)
-    assert line.run(A) != run
     assert line.accept(ticker(A), 2.1) is None
     assert line.due(2.1) == unsubscribe(ALL)
+    assert line.run(A) != run
     assert line.accept(ticker(A), 2.2) is None
     line.answered(2.2, accepted=True)
     assert line.due(2.2) is None

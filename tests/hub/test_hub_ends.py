@@ -1,0 +1,243 @@
+"""Slow clients, and how streams end (contract, Streams); the clock is virtual."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, get_args
+
+import pytest
+
+from app.hub.hub import bye
+from app.hub.subscription import End
+from tests.given import at, entry, made, row
+from tests.hub.place import BTC, ETH, Place, positions, settle
+from tests.oracle.sse import read
+
+pytestmark = pytest.mark.looptime
+
+
+class TestSlowClients:
+    async def test_what_it_could_not_take_is_dropped_and_it_gets_the_state_instead(
+        self, place: Place
+    ) -> None:
+        outlet = place.join("ticker:*", high=200)
+        outlet.take()
+        await settle()
+        for number in range(1, 500):
+            place.publish(made(BTC if number % 2 else ETH, f"7-{number}"))
+        assert outlet.most < 1000
+        first = positions(outlet)
+        await settle()
+        assert positions(outlet) == ["7-498", "7-499"]
+        assert first[-1] == f"7-{len(first)}"
+        place.tick(BTC, 500)
+        assert positions(outlet) == ["7-500"]
+
+    async def test_it_is_sent_only_what_it_missed_something_on(self, place: Place) -> None:
+        place.tick(BTC, 1)
+        place.tick(ETH, 2)
+        outlet = place.join("ticker:*", high=300)
+        outlet.take()
+        await settle()
+        outlet.take()
+        place.publish(made(BTC, "7-3", {"text": "x" * 400}))
+        place.tick(BTC, 4)
+        assert positions(outlet) == ["7-3"]
+        await settle()
+        assert positions(outlet) == ["7-4"]
+
+    async def test_others_are_not_slowed(self, place: Place) -> None:
+        slow, quick = place.join(BTC, high=10), place.join(BTC)
+        await settle()
+        quick.take()
+        place.tick(BTC, 1, 50)
+        assert len(quick.events()) == 50
+        assert slow.most < 500
+
+    async def test_one_that_missed_nothing_goes_on_as_if_nothing_had_been(
+        self, place: Place
+    ) -> None:
+        outlet = place.join("trade:X_Y", high=200)
+        outlet.take()
+        await settle()
+        place.publish(made("trade:X_Y", "7-1", {"symbol": "X_Y", "trades": [row("1")] * 9}))
+        assert outlet.full
+        assert positions(outlet) == ["7-1"]
+        await settle()
+        update = {"symbol": "X_Y", "timestamp": 1, "trades": [row("2")]}
+        place.publish(made("trade:X_Y", "7-2", update, type_="update", previous="7-1"))
+        assert positions(outlet) == ["7-2"]
+        assert not outlet.gone
+
+    async def test_one_that_must_not_miss_an_event_and_did_is_ended_as_slow(
+        self, place: Place
+    ) -> None:
+        outlet = place.join("trade:X_Y", BTC, high=200)
+        outlet.take()
+        await settle()
+        for number in range(1, 4):
+            rows = {"symbol": "X_Y", "trades": [row(str(number))] * 9}
+            place.publish(made("trade:X_Y", f"7-{number}", rows))
+        assert positions(outlet) == ["7-1"]
+        (block,) = outlet.take()
+        assert (block.json()["type"], block.json()["reason"]) == ("bye", "slow")
+        assert outlet.closed
+        again = place.join("trade:X_Y", BTC, after=outlet.reader.last_event_id)
+        await settle()
+        assert positions(again) == ["7-2", "7-3"]
+
+    async def test_one_that_takes_nothing_for_twelve_seconds_is_aborted(self, place: Place) -> None:
+        outlet = place.join(BTC, high=10)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(place.hub.run())
+            await asyncio.sleep(11.5)
+            assert outlet.aborts == 0
+            await asyncio.sleep(3)
+            assert outlet.aborts == 1
+            place.hub.report(None, "live", 1.0)
+            await asyncio.sleep(20)
+            assert outlet.aborts == 1
+            running.cancel()
+
+    async def test_one_that_takes_a_little_now_and_then_is_not(self, place: Place) -> None:
+        outlet = place.join(BTC, high=10)
+        place.tick(BTC, 1, 3)
+        for _ in range(6):
+            for _ in range(10):
+                await asyncio.sleep(1)
+                place.hub.tick()
+            outlet.take(5)
+        assert not outlet.gone
+        outlet.take()
+        await settle()
+        assert positions(outlet) == ["7-3"]
+
+    async def test_what_a_reload_adds_does_not_hide_that_it_takes_something(
+        self, place: Place
+    ) -> None:
+        outlet = place.join(BTC, high=10)
+        for _ in range(6):
+            for _ in range(10):
+                await asyncio.sleep(1)
+                place.hub.tick()
+            outlet.take(20)
+            place.hub.reload(at("7-1"))
+        assert not outlet.gone
+
+    async def test_a_pause_of_less_is_survived(self, place: Place) -> None:
+        outlet = place.join(BTC, high=10)
+        place.tick(BTC, 1, 3)
+        for _ in range(11):
+            await asyncio.sleep(1)
+            place.hub.tick()
+        outlet.take()
+        await settle()
+        assert positions(outlet) == ["7-3"]
+
+    async def test_one_that_the_status_fills_again_is_not_written_to_until_it_drains(
+        self, place: Place
+    ) -> None:
+        outlet = place.join(BTC, high=10)
+        outlet.take()
+        await settle()
+        place.tick(BTC, 1)
+        place.hub.report(None, "live", 1.0)
+        outlet.take()
+        await settle()
+        assert outlet.full
+        bound = outlet.most
+        place.tick(BTC, 2, 100)
+        assert bound == outlet.most
+        outlet.take()
+        await settle()
+        assert positions(outlet) == ["7-100"]
+
+
+class TestEnds:
+    async def test_lifetimes_are_spread_over_the_last_fifth(
+        self, make: Callable[..., Place]
+    ) -> None:
+        place = make(lifetime=1000.0)
+        outlets = [place.join(BTC) for _ in range(100)]
+        ended: list[float] = []
+        for second in range(1, 1002):
+            await asyncio.sleep(1)
+            place.hub.tick()
+            ended += [second] * (sum(outlet.closed for outlet in outlets) - len(ended))
+        assert len(ended) == 100
+        assert (ended[0] >= 800, ended[-1] <= 1001) == (True, True)
+        assert ended[-1] - ended[0] > 100
+        (status, goodbye) = outlets[0].take()
+        assert status.json()["type"] == "status"
+        assert (goodbye.json()["type"], goodbye.json()["reason"]) == ("bye", "lifetime")
+        assert goodbye.retry == goodbye.json()["retry"]
+
+    async def test_a_drain_ends_everyone_spread_over_its_time(self, place: Place) -> None:
+        outlets = [place.join(BTC, framed=bool(number % 2)) for number in range(10)]
+        ends: list[int] = []
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(place.hub.drain(1.0))
+            while not draining.done():
+                ends.append(sum(outlet.closed for outlet in outlets))
+                await asyncio.sleep(0.1)
+        assert asyncio.get_running_loop().time() <= 1.1
+        assert ends[0] <= 1
+        assert all(later - earlier <= 2 for earlier, later in pairwise(ends))
+        for outlet in outlets:
+            *_, last = outlet.take()
+            assert (last.json()["type"], last.json()["reason"]) == ("bye", "drain")
+            assert outlet.closed
+        assert place.hub.draining
+
+    async def test_a_client_that_went_or_was_ended_is_not_ended_again(self, place: Place) -> None:
+        outlets = [place.join(BTC) for _ in range(3)]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(place.hub.drain(3.0))
+            await asyncio.sleep(0.5)
+            (_, second, _) = place.hub._subscriptions
+            place.hub.end(second, "expired")
+            place.leave(outlets[2])
+        *_, goodbye = outlets[1].controls()
+        assert goodbye["reason"] == "expired"
+        assert not outlets[2].gone
+
+    async def test_a_client_that_does_not_read_is_dropped_instead(self, place: Place) -> None:
+        outlet = place.join(BTC, high=10)
+        await place.hub.drain(0)
+        place.hub.tick()
+        await asyncio.sleep(20)
+        place.hub.tick()
+        assert outlet.aborts == 1
+
+    async def test_nothing_comes_after_the_bye(self, make: Callable[..., Place]) -> None:
+        place = make(lifetime=0.0)
+        place.tick(BTC, 1)
+        waiting, starting = place.join(BTC, after="7-5"), place.join(BTC)
+        place.hub.tick()
+        place.tick(BTC, 2)
+        place.hub.report(None, "live", 1.0)
+        place.hub.publish(entry("7-2", opens="8-0"))
+        await asyncio.sleep(2)
+        place.hub.tick()
+        for outlet in (waiting, starting):
+            assert outlet.take()[-1].json()["type"] == "bye"
+
+    async def test_a_bye_that_is_not_read_is_dropped_in_the_end(self, place: Place) -> None:
+        outlet = place.join(BTC, high=150)
+        await settle()
+        await place.hub.drain(0)
+        assert outlet.closed
+        assert outlet.full
+        for _ in range(14):
+            await asyncio.sleep(1)
+            place.hub.tick()
+        assert outlet.aborts == 1
+
+    @pytest.mark.parametrize("reason", get_args(End))
+    def test_a_bye_says_why_and_when_to_come_again_which_differs(self, reason: Any) -> None:
+        blocks = read([bye(reason) for _ in range(20)])
+        assert {("bye", reason)} == {(b.json()["type"], b.json()["reason"]) for b in blocks}
+        assert [block.json()["retry"] for block in blocks] == [block.retry for block in blocks]
+        assert len({block.retry for block in blocks}) > 5
+        assert all(block.retry and 100 < block.retry <= 60_000 for block in blocks)
+        assert {("gateway", None)} == {(block.event, block.id) for block in blocks}

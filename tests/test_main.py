@@ -1,0 +1,143 @@
+"""The composition root: what an application is built of, and how its background tasks end."""
+
+import asyncio
+import contextlib
+import signal
+from typing import Any
+
+import httpx
+import pytest
+
+from app import main
+from app.bus.memory import MemoryBroker
+from app.domain.event import Entry
+from app.main import create_app
+from app.settings import Settings
+from app.simulator import Options, Simulator
+from tests.e2e.process import settings_for, soon
+
+BACKGROUND = {"follow", "lead", "hub"}
+
+
+def named_tasks() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_the_lifespan_runs_the_background_tasks_and_ends_them() -> None:
+    async with Simulator(Options(port=0, rate=0, account=False)) as exchange:
+        app = create_app(settings_for(exchange))
+        async with app.router.lifespan_context(app) as state:
+            assert state is not None
+            assert set(state) == {"hub", "admission", "wishes", "markets", "metrics", "limits"}
+            assert state["hub"].loaded
+            assert named_tasks() >= BACKGROUND
+            await soon(lambda: state["hub"].status[0] == "live", "the upstream is live")
+        assert not named_tasks() & BACKGROUND
+        assert app.state.failed is False
+
+
+class Crashing(MemoryBroker):
+    async def append(self, entry: Entry) -> None:
+        raise RuntimeError("the broker broke")
+
+
+async def lived(app: Any) -> None:
+    """As a server goes through it, up to the end."""
+    with contextlib.suppress(RuntimeError):  # the crash may come before it could serve
+        async with app.router.lifespan_context(app):
+            await asyncio.Event().wait()
+
+
+async def test_a_crash_marks_the_process_as_failed_and_asks_it_to_stop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(main, "MemoryBroker", Crashing)
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        async with Simulator(Options(port=0, rate=0, account=False)) as exchange:
+            app = create_app(settings_for(exchange))
+            await lived(app)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == [signal.SIGTERM]
+    assert app.state.failed is True
+    assert app.state.hub.draining
+    assert not named_tasks() & BACKGROUND
+
+
+def test_without_settings_they_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_HISTORY", "7")
+    assert create_app().state.settings.history == 7
+
+
+def test_bad_settings_end_the_process_with_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_HISTORY", "many")
+    monkeypatch.setenv("SLUICE_DRAIN", "-1")
+    with pytest.raises(SystemExit) as ended:
+        create_app()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "SLUICE_HISTORY" in told
+    assert "SLUICE_DRAIN" in told
+
+
+async def status(app: Any, path: str, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://gateway"
+    ) as http:
+        return await http.get(path, headers=headers)
+
+
+async def test_hosts() -> None:
+    app = create_app(Settings.model_construct(), bound="10.1.2.3")
+    for host in ("10.1.2.3", "10.1.2.3:8000", "localhost:8000", "127.0.0.1"):
+        assert (await status(app, "/openapi.json", host=host)).status_code == 200, host
+    for host in ("evil.example", "10.1.2.4", ""):
+        assert (await status(app, "/openapi.json", host=host)).status_code == 421, host
+    app = create_app(Settings.model_construct(allowed_hosts=("gate.example",)))
+    assert (await status(app, "/openapi.json", host="gate.example")).status_code == 200
+    assert (await status(app, "/openapi.json", host="localhost")).status_code == 421
+    app = create_app(Settings.model_construct(allowed_hosts=("*",)))
+    assert (await status(app, "/openapi.json", host="anything")).status_code == 200
+
+
+async def test_origins() -> None:
+    app = create_app(Settings.model_construct(cors_origins=("https://a.example",)))
+    answer = await status(app, "/openapi.json", host="localhost", origin="https://a.example")
+    assert answer.headers["access-control-allow-origin"] == "https://a.example"
+    answer = await status(app, "/openapi.json", host="localhost", origin="https://b.example")
+    assert "access-control-allow-origin" not in answer.headers
+    app = create_app(Settings.model_construct())
+    answer = await status(app, "/openapi.json", host="localhost", origin="https://a.example")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_nothing_else_is_served() -> None:
+    app = create_app(Settings.model_construct())
+    paths = set(app.openapi()["paths"])
+    assert paths == {
+        "/livez",
+        "/metrics",
+        "/readyz",
+        "/v1/balances",
+        "/v1/balances/{currency}",
+        "/v1/deals",
+        "/v1/depth/{symbol}",
+        "/v1/lastprice",
+        "/v1/lastprice/{symbol}",
+        "/v1/markets",
+        "/v1/markets/{symbol}",
+        "/v1/markets/{symbol}/scales",
+        "/v1/orders",
+        "/v1/orders/{id}",
+        "/v1/state",
+        "/v1/status",
+        "/v1/stream",
+        "/v1/ticker",
+        "/v1/ticker/{symbol}",
+        "/v1/tickets",
+        "/v1/trades/{symbol}",
+    }

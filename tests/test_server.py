@@ -1,0 +1,259 @@
+"""The server: its socket, its end, and any bytes that may come in."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.api.outlet import StreamProtocol
+from app.server import NOT_SENT, STALL_MS, listen
+from tests.e2e.gateway import free_port
+from tests.e2e.process import ROOT, clean_environment, opened, soon, staged
+from tests.oracle.sse import Dechunker, Reader
+
+
+def test_the_kernel_is_told_to_drop_who_takes_nothing_and_to_keep_little() -> None:
+    with listen("127.0.0.1", 0) as sock, closing(socket.socket()) as client:
+        client.connect(sock.getsockname())
+        accepted, _ = sock.accept()
+        with accepted:
+            tcp = socket.IPPROTO_TCP
+            assert accepted.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == STALL_MS == 12_000
+            assert accepted.getsockopt(tcp, getattr(socket, "TCP_NOTSENT_LOWAT", 25)) == NOT_SENT
+
+
+def test_a_taken_port_is_refused() -> None:
+    with listen("127.0.0.1", 0) as sock, pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", sock.getsockname()[1])
+
+
+def test_an_address_of_the_other_family() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 on this machine")
+    try:
+        sock = listen("::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 loopback on this machine")
+    with sock:
+        assert sock.family == socket.AF_INET6
+
+
+async def test_streams_are_written_to_directly() -> None:
+    """The protocol that lends its transport is the one that serves."""
+    assert StreamProtocol.outlet is None
+    async with staged() as stage, stage.stream("lastprice:*") as stream:
+        await stream.gateway("status")
+        stage.price("1")
+        await stream.data()
+        # each event came as one chunk of its own: no ASGI message in between
+        assert stream.headers["transfer-encoding"] == "chunked"
+
+
+async def test_a_stream_over_http_1_0_ends_with_its_connection() -> None:
+    async with (
+        staged(stream_lifetime=1) as stage,
+        opened(stage.url, "/v1/stream?channels=lastprice:*", version="1.0") as stream,
+    ):
+        assert stream.status == 200
+        assert stream.headers["connection"] == "close"
+        stage.price("1")
+        assert (await stream.data())["data"]["price"] == "1"
+        assert (await stream.rest())[-1].json()["reason"] == "lifetime"
+        await soon(lambda: stream.ended)
+
+
+# Any bytes
+
+
+@pytest.fixture(name="port", scope="module")
+def _port() -> Iterator[int]:
+    """A gateway on a lifelike market, for the whole module."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "demo", "--port", str(port)],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        _wait_for(port)
+        yield port
+        status, _ = ask(port, b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert status == 200, "it is well after all of this"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert b"Traceback" not in told, told.decode()
+    assert b"critical" not in told, told.decode()
+    unprintable = set(told) - set(range(0x20, 0x7F)) - set(b"\n")
+    assert not unprintable, "control characters in the log"
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if ask(port, b"GET /v1/ticker/BTC_USDT HTTP/1.1\r\nhost: localhost\r\n\r\n")[0] == 200:
+                return
+        except ConnectionRefusedError:
+            os.sched_yield()
+    raise AssertionError("the gateway does not answer within 20 s")
+
+
+def ask(port: int, request: bytes) -> tuple[int, bytes]:
+    """Send bytes; the status, and the body or what a stream begins with. 0: no answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(request)
+        raw = b""
+        while not _complete(raw):
+            try:
+                piece = sock.recv(65536)
+            except ConnectionResetError:
+                piece = b""
+            if not piece:
+                break
+            raw += piece
+    if not raw:
+        return 0, b""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def _complete(raw: bytes) -> bool:
+    head, found, body = raw.partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    lengths = [int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")]
+    if not found or not lengths:
+        return bool(found) and body.endswith(b"\n\n\r\n")  # a stream: its first chunk
+    return len(body) >= lengths[0]
+
+
+def request(target: bytes, *headers: bytes, host: bytes = b"localhost") -> bytes:
+    lines = [b"GET " + target + b" HTTP/1.1", b"host: " + host, b"connection: close", *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def judge(status: int, body: bytes, *allowed: int) -> None:
+    """A refusal that repeats no control character."""
+    assert 400 <= status < 500 or status in allowed, (status, body)
+    if body.startswith(b"{"):
+        told = json.loads(body)
+        assert str(told.get("detail", "")).isprintable()
+        assert body.isascii() or body.decode().isprintable()
+    assert not set(body) & (set(range(0x20)) - {0x0A, 0x0D}), body
+
+
+BYTES = st.binary(max_size=60).map(lambda raw: raw.replace(b"\r", b"").replace(b"\n", b""))
+ESCAPED = st.binary(max_size=40).map(lambda raw: b"".join(b"%%%02x" % byte for byte in raw))
+NO_SPACE = BYTES.map(lambda raw: raw.replace(b" ", b""))
+FEW = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@FEW
+@given(path=NO_SPACE | ESCAPED)
+@example(path=b"..%2f..%2fetc%2fpasswd")
+@example(path=b"%00")
+@example(path=b"\x1b[31m")
+@example(path=b"v1/ticker/%1b%5b31m%0d%0aset-cookie:%20x=1")
+@example(path=b"v1/ticker/" + b"A" * 60_000)
+def test_any_path(port: int, path: bytes) -> None:
+    status, body = ask(port, request(b"/" + path))
+    judge(status, body)
+
+
+@FEW
+@given(query=NO_SPACE | ESCAPED)
+@example(query=b"%0d%0adata:%20x")
+@example(query=b"ticker:BTC_USDT%00")
+@example(query=b"%e2%80%a8")
+@example(query=b"ticker:" + b"9" * 5000)
+@example(query=b"," * 3000)
+def test_any_channels_on_a_stream(port: int, query: bytes) -> None:
+    target = b"/v1/stream?channels=" + query.replace(b"&", b"").replace(b"#", b"")
+    status, body = ask(port, request(target))
+    judge(status, body)
+
+
+@FEW
+@given(query=ESCAPED)
+@example(query=b"nan")
+@example(query=b"-1")
+@example(query=b"1e999")
+@example(query=b"9" * 400)
+@example(query=b"%d9%a3")  # an Arabic digit
+def test_any_parameter_of_a_state(port: int, query: bytes) -> None:
+    for name in (b"limit", b"scale", b"wait", b"max_age", b"after"):
+        target = b"/v1/depth/BTC_USDT?" + name + b"=" + query
+        status, body = ask(port, request(target))
+        judge(status, body, 200, 304, 503)
+
+
+@FEW
+@given(value=BYTES, name=st.sampled_from([b"last-event-id", b"accept", b"if-none-match", b"x-y"]))
+@example(value=b"1" * 70_000, name=b"last-event-id")
+@example(value=b"\x00", name=b"last-event-id")
+@example(value=b"\x1b[2J", name=b"if-none-match")
+def test_any_header(port: int, value: bytes, name: bytes) -> None:
+    status, body = ask(port, request(b"/v1/stream?channels=ticker:*", name + b": " + value))
+    judge(status, body, 0, 200)
+    if status == 200:
+        reader = Reader()
+        reader.feed(Dechunker().feed(body))
+        assert reader.blocks[0].json()["type"] == "status"
+    status, body = ask(port, request(b"/v1/ticker/BTC_USDT", name + b": " + value))
+    judge(status, body, 0, 200, 304)
+
+
+@FEW
+@given(host=BYTES)
+@example(host=b"localhost:8000:9")
+@example(host=b"localhost@evil.example")
+@example(host=b"127.0.0.1.evil.example")
+def test_any_host(port: int, host: bytes) -> None:
+    status, body = ask(port, request(b"/v1/status", host=host))
+    good = {b"localhost", b"127.0.0.1"}
+    if host.strip().partition(b":")[0].lower() not in good:
+        judge(status, body, 0)
+
+
+@FEW
+@given(raw=st.binary(min_size=1, max_size=200))
+@example(raw=b"GET / HTTP/9.9\r\n\r\n")
+@example(raw=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+@example(raw=b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n")
+@example(raw=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+def test_any_bytes_at_all(port: int, raw: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(raw + b"\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while piece := sock.recv(65536):
+                answer += piece
+        except ConnectionResetError:
+            pass
+    if answer:
+        assert 400 <= int(answer.split()[1]) < 500, answer
+
+
+def test_more_than_a_body(port: int) -> None:
+    for method in (b"POST", b"PUT", b"DELETE", b"PATCH", b"TRACE", b"BREW"):
+        lines = (method + b" /v1/stream?channels=ticker:* HTTP/1.1", b"host: localhost")
+        raw = b"\r\n".join((*lines, b"content-length: 3", b"connection: close", b"", b"abc"))
+        status, body = ask(port, raw)
+        judge(status, body)

@@ -1,0 +1,86 @@
+"""What the gateway says of itself: no secret, no control character, every metric by its name."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from app.telemetry import Metrics, configure_logging, logger, redact
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    handlers, level = logging.root.handlers, logging.root.level
+    yield
+    logging.root.handlers, logging.root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("ws://x/ws?token=abc123 failed", "ws://x/ws?token=*** failed"),
+        ("?a=1&ticket=t&b=2", "?a=1&ticket=***&b=2"),
+        ("SIGN=00ff", "SIGN=***"),
+        ("api_key='x'", "api_key='x'"),
+        ("authorization=Bearer", "authorization=***"),
+        ("monkey=banana", "monkey=banana"),
+        ("line\nbreak\x1b[31m\u2028", "line\\nbreak\\x1b[31m\\u2028"),
+    ],
+)
+def test_redact(text: str, left: str) -> None:
+    assert redact(text) == left
+
+
+@given(st.text())
+def test_what_is_redacted_is_one_line_without_control_characters(text: str) -> None:
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", redact(text))
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    logger("room").info("hello\nworld", url="ws://x?token=abc", count=3)
+    logging.getLogger("uvicorn.error").warning("from a library: %s", "sign=abc")
+    crash = ValueError("token=abc\x1b[31m")
+    logger("room").critical("crashed", exc_info=crash)
+    told = capsys.readouterr().err
+    first, second, third = map(json.loads, told.splitlines())
+    assert (first["level"], first["logger"]) == ("info", "room")
+    assert first["url"] == "ws://x?token=***"
+    assert first["count"] == 3
+    assert first["timestamp"].endswith("Z")
+    assert second["event"] == "from a library: sign=***"
+    assert "ValueError" in json.dumps(third)
+    assert "abc" not in told
+    assert "\x1b" not in told
+
+
+def test_console_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("console")
+    logger("room").info("hello", url="ws://x?token=abc")
+    told = capsys.readouterr().err
+    assert "hello" in told
+    assert "abc" not in told
+
+
+def test_chatty_libraries_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    for name in ("httpx", "httpcore", "websockets", "uvicorn.access"):
+        logging.getLogger(name).info("every request")
+    assert capsys.readouterr().err == ""
+
+
+def test_each_process_has_its_own_metrics() -> None:
+    one, other = Metrics(), Metrics()
+    one.events.labels("ticker").inc()
+    text = generate_latest(one.registry).decode()
+    assert 'sluice_events_total{kind="ticker"} 1.0' in text
+    assert 'kind="ticker"' not in generate_latest(other.registry).decode()
+    names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    assert all(name.startswith("sluice_") for name in names)
