@@ -1,43 +1,62 @@
 """``sluice check``: whether this installation can do its work, a line for everything wrong."""
 
+import os
+from collections.abc import AsyncIterator
+
 import httpx
 
-from app.errors import TokenRefused, UpstreamUnavailable
+from app.errors import HandshakeFailed, TokenRefused, UpstreamUnavailable
 from app.main import rest_of
-from app.settings import Settings
+from app.settings import Settings, unknown_settings
+from app.upstream.connection import SocketOptions, open_socket, socket_url
+from app.upstream.rest import Rest
+
+USUAL = "BTC_USDT"
+"""A market to ask about when there is no list to take one from."""
 
 
 async def check(settings: Settings) -> list[str]:
     """Ask the exchange for what a start would ask for; each problem names its variable."""
-    problems = []
+    problems = [f"{name}: there is no such setting" for name in unknown_settings(os.environ)]
     async with httpx.AsyncClient(trust_env=False) as client:
         rest = rest_of(settings, client)
-        if settings.upstream_user_id is None:
-            problems.append(
-                "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: not set, "
-                "and the exchange gives no socket without them"
-            )
-        else:
-            try:
-                await rest.token()
-            except TokenRefused as error:
-                problems.append(
-                    "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY, SLUICE_UPSTREAM_API_URL: "
-                    f"no socket token: {error}"
-                )
-        try:
-            markets = await rest.markets()
-        except UpstreamUnavailable as error:
-            problems.append(f"SLUICE_UPSTREAM_MARKETS_URL: no market list: {error}")
-            return problems
-        if not markets:
-            problems.append("SLUICE_UPSTREAM_MARKETS_URL: the exchange lists no market at all")
-            return problems
-        if not markets:
-            problems.append("SLUICE_UPSTREAM_MARKETS_URL: the market list is empty")
-            return problems
-        try:
-            await rest.scales(markets[0]["symbol"])
-        except UpstreamUnavailable as error:
-            problems.append(f"SLUICE_UPSTREAM_SCALES_URL: no depth scales: {error}")
+        problems += [problem async for problem in _socket(settings, rest)]
+        problems += [problem async for problem in _lists(rest)]
     return problems
+
+
+async def _socket(settings: Settings, rest: Rest) -> AsyncIterator[str]:
+    if settings.upstream_user_id is None:
+        yield (
+            "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: not set, "
+            "and the exchange gives no socket without them"
+        )
+        return
+    try:
+        url = socket_url(settings.upstream_ws_url, await rest.token())
+        socket = await open_socket(url, SocketOptions())
+    except TokenRefused as error:
+        yield (
+            "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY, SLUICE_UPSTREAM_API_URL: "
+            f"no socket token: {error}"
+        )
+    except HandshakeFailed as error:
+        yield f"SLUICE_UPSTREAM_WS_URL: no socket: {error}"
+    else:
+        await socket.close()
+
+
+async def _lists(rest: Rest) -> AsyncIterator[str]:
+    symbol = USUAL
+    try:
+        markets = await rest.markets()
+        if markets:
+            symbol = markets[0]["symbol"]
+        else:
+            yield "SLUICE_UPSTREAM_MARKETS_URL: the market list is empty"
+    except UpstreamUnavailable as error:
+        yield f"SLUICE_UPSTREAM_MARKETS_URL: no market list: {error}"
+    try:
+        await rest.scales(symbol)
+    except UpstreamUnavailable as error:
+        yield f"SLUICE_UPSTREAM_SCALES_URL: no depth scales: {error}"

@@ -15,7 +15,7 @@ from app.domain.event import Entry
 from app.domain.health import ConnectionHealth, Following, Health, Upstream
 from app.domain.position import Position, next_epoch
 from app.domain.sequencer import Sequencer
-from app.domain.store import Depth, Store
+from app.domain.store import Depth, State, Store
 from app.errors import ClientError, UpstreamUnavailable
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
@@ -76,7 +76,7 @@ async def _hear(broker: Broker, replica: Replica) -> None:
                     hub.publish(one)
                 case Health():
                     replica.heard_health = now()
-                    for state in [s for s in store if one.following_of(s.channel) is None]:
+                    for state in _unfollowed(store, one):
                         store.forget(state.channel)
                     hub.report(one, one.upstream, one.since)
                 case Wish():
@@ -87,6 +87,15 @@ async def _hear(broker: Broker, replica: Replica) -> None:
                     store.reload(one.watermark or Position(0, 0), one.envelopes)
                     hub.reload(one.watermark)
                     replica.loaded.set()
+
+
+def _unfollowed(store: Store, health: Health) -> list[State]:
+    """The states of channels that were no longer followed when the leader said so."""
+    return [
+        state
+        for state in store
+        if health.following_of(state.channel) is None and state.received < health.at
+    ]
 
 
 async def _wish(broker: Broker, replica: Replica) -> None:

@@ -24,6 +24,8 @@ log = logger("server")
 BACKLOG = 4096
 STALL_MS = 12_000
 NOT_SENT = 16 * 1024
+GRACE = 1
+"""Seconds that requests still answered after the drain are given."""
 FLUSH = 0.5
 """Seconds that a client has to take what was written to it before the end."""
 GLANCE = 0.1
@@ -108,7 +110,7 @@ async def serve(settings: Settings, sock: socket.socket) -> int:
         access_log=False,
         server_header=False,
         forwarded_allow_ips=settings.forwarded_allow_ips,
-        timeout_graceful_shutdown=max(1, round(settings.drain)),
+        timeout_graceful_shutdown=GRACE,
     )
     server = Server(app, config, drain=settings.drain)
     await server.serve(sockets=[sock])

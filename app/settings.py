@@ -1,5 +1,6 @@
 """The settings: from ``SLUICE_*`` environment variables or a ``.env`` file, checked all at once."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -137,6 +138,14 @@ class Settings(BaseSettings):
     def pinned(self) -> frozenset[Channel]:
         """The channels that are followed always."""
         return frozenset(map(Channel.parse, self.channels))
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """The ``SLUICE_*`` variables that set nothing: misspelt, most likely."""
+    known = {f"SLUICE_{name}".upper() for name in Settings.model_fields}
+    return sorted(
+        name for name in environ if name.startswith("SLUICE_") and name.upper() not in known
+    )
 
 
 class SettingsError(Exception):

@@ -51,6 +51,9 @@ async def test_each_host_that_does_not_answer_is_named(options: Options) -> None
         assert len(problems) == 2
         assert "SLUICE_UPSTREAM_API_URL" in problems[0]
         assert "SLUICE_UPSTREAM_SCALES_URL" in problems[1]
+        dead = silent.replace("http", "ws")
+        (problem,) = await check(settings_for(exchange, upstream_ws_url=dead))
+        assert problem.startswith("SLUICE_UPSTREAM_WS_URL")
         problems = await check(settings_for(exchange, upstream_markets_url=silent))
         assert [problem.partition(":")[0] for problem in problems] == [
             "SLUICE_UPSTREAM_MARKETS_URL"
@@ -61,9 +64,10 @@ async def test_an_exchange_that_fails(options: Options) -> None:
     async with Simulator(options) as exchange:
         exchange.control.set(token="500", rest="malformed")
         problems = await check(settings_for(exchange))
-        assert len(problems) == 2
+        assert len(problems) == 3
         assert "500" in problems[0]
         assert "json" in problems[1]
+        assert "json" in problems[2]
         assert KEY not in "".join(problems)
 
 

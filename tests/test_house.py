@@ -20,6 +20,7 @@ ELSEWHERE = {
     "app/errors.py": "tests/api/test_problems.py",  # a tree of names, rendered there
     "app/api/deps.py": "tests/api/test_state.py",  # no decision of its own
     "app/api/admission.py": "tests/api/test_stream.py",  # its limits are seen on streams
+    "app/tail/panels.py": "tests/tail/test_view.py",  # what the view is put together from
     "app/simulator/actions.py": "tests/simulator/test_control.py",  # set off through the control
     "app/simulator/load.py": "tests/simulator/test_control.py",  # the same
     "app/simulator/http.py": "tests/simulator/test_server.py",  # the two sides of one port

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.admission import Admission
 from app.api.deps import AdmissionDep, HubDep, LimitsDep, MarketsDep, WishesDep
 from app.api.outlet import ConnectionOutlet, SendOutlet, body, connection
+from app.api.parameters import channels_in
 from app.api.rights import authorise
 from app.api.schemas import STREAM_RESPONSES
 from app.domain.channel import Channel
@@ -19,7 +20,6 @@ from app.errors import (
     ClientError,
     MalformedRequest,
     NotReady,
-    TooManyChannels,
     TooManyStreams,
     UpstreamUnavailable,
 )
@@ -27,9 +27,6 @@ from app.hub.hub import Hub, bye
 from app.hub.subscription import End
 from app.hub.wishes import Wishes
 from app.upstream.markets import Markets
-
-MOST = 200
-"""Channels that one stream may name."""
 
 PATIENCE = 2.0
 """Seconds to wait for the exchange's market list before a stream opens without it."""
@@ -83,10 +80,12 @@ class EventStream(Response):
             return
         direct.outlet = ConnectionOutlet(direct.transport)
         try:
-            if not direct.transport.is_closing():  # else nobody will tell us again that it is lost
-                with self._hub.subscribe(self._channels, direct.outlet, self._after):
-                    await direct.outlet.closed.wait()
-            await send(body(more=False))
+            if direct.transport.is_closing():  # nobody will tell us again that it is lost
+                return
+            with self._hub.subscribe(self._channels, direct.outlet, self._after):
+                await direct.outlet.closed.wait()
+            if not direct.transport.is_closing():
+                await send(body(more=False))
         finally:
             direct.outlet = None
 
@@ -144,12 +143,10 @@ async def stream(
 
 def _read(texts: Iterable[str] | None) -> frozenset[Channel]:
     """The channels asked for; those under a wildcard asked for too are left out."""
-    names = [name for text in texts or () for name in text.split(",")]
-    if not any(names):
-        raise MalformedRequest("no channels given: expected channels=kind:subject,…")
-    if len(names) > MOST:
-        raise TooManyChannels(f"{len(names)} channels given, at most {MOST} are served")
-    channels = frozenset(map(Channel.parse, names))
+    try:
+        channels = frozenset(channels_in(texts or [""]))
+    except MalformedRequest as error:
+        raise MalformedRequest(error.detail) from None
     return frozenset(
         channel for channel in channels if channel.wildcard or channel.everything not in channels
     )

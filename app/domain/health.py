@@ -60,8 +60,7 @@ class Health:
         following = self.following_of(channel)
         if following is None:
             return True
-        if not following.live:
-            return now - following.since >= after
-        if received is None or received >= round(following.unbroken, 3):  # both in whole ms
-            return False
-        return now - following.broken >= after
+        if not following.live and now - following.since >= after:
+            return True
+        heard = received is None or received >= round(following.unbroken, 3)  # both in whole ms
+        return not heard and now - following.broken >= after

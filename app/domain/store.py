@@ -125,7 +125,7 @@ class State:
         return self._snapshot
 
     def cut(self, data: Data) -> Envelope:
-        """A snapshot at this position with other (shortened) data."""
+        """A snapshot at this position with other (shortened) data; it tells a gap there as well."""
         return envelope(
             self.channel,
             "snapshot",
@@ -134,6 +134,8 @@ class State:
             time=self.last.time,
             received=self.last.received,
             data=data,
+            gap=self.last.gap,
+            origin=self.last.origin,
         )
 
 

@@ -43,13 +43,11 @@ class History:
         """Why a stream cannot resume after a position; None if it can."""
         if after > self.head:
             return "unknown_position"
-        if after < self._floor:
-            return "history_expired"
-        if after == self._floor:
+        if after == self._floor and after > Position(0, 0):
             return None
         at = bisect_right(self._positions, after)
         if at == 0:
-            return "history_expired"  # of a former life, and never a position in this one
+            return "history_expired"
         return None if self._positions[at - 1] == after else "unknown_position"
 
     def after(

@@ -23,7 +23,7 @@ from app.errors import NotReady
 from app.hub import sse
 from app.hub.groups import Group, Groups, chunk
 from app.hub.history import History
-from app.hub.subscription import End, Outlet, Subscription
+from app.hub.subscription import SLICE, End, Outlet, Subscription
 from app.telemetry import Metrics
 
 RETRY = 2000
@@ -269,12 +269,14 @@ class Hub:
         if not subscription.takes_more():
             return  # what was just written has filled the outlet
         data = subscription.slice(self.store, self._history)
-        if data is None:
-            self._go_live(subscription)
-            return
         if data:
             self._write(subscription, data)
-        asyncio.get_running_loop().call_soon(self._feed_on, subscription)
+        if data is None:
+            self._go_live(subscription)
+        elif 0 < len(data) < SLICE:  # the end, most likely: live before anything else happens
+            self._feed(subscription)
+        else:
+            asyncio.get_running_loop().call_soon(self._feed_on, subscription)
 
     def _feed_on(self, subscription: Subscription) -> None:
         if not subscription.live:

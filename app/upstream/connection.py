@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -34,6 +35,11 @@ class SocketOptions:
     close_timeout: float = 1.0
     max_bytes: int = 8 * 1024 * 1024
     tap: Tap | None = None
+
+
+def socket_url(ws_url: str, token: str) -> str:
+    """Where to connect with a token: as secret as the token (protocol 1)."""
+    return f"{ws_url}{'&' if '?' in ws_url else '?'}token={quote(token, safe='')}"
 
 
 async def open_socket(url: str, options: SocketOptions) -> ClientConnection:

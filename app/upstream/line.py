@@ -73,11 +73,12 @@ class _Book:
 class Line:
     """The subscription of one kind.
 
+    Books are reloaded every ``renewal`` seconds, as nothing else finds a lost delta for sure.
     ``runs`` gives numbers that are unique over the life of the process; a channel gets a new one
     whenever something of it may have been missed.
     """
 
-    def __init__(self, kind: Kind, runs: Iterator[int]) -> None:
+    def __init__(self, kind: Kind, runs: Iterator[int], *, renewal: float = 600.0) -> None:
         self.kind = kind
         self.revision = 0
         self.breaks = 0
@@ -100,6 +101,9 @@ class Line:
         self._not_before = 0.0
         self._patience = 0.0
         self._settled = 0.0
+        self._renewal = renewal
+        self._renew_at: float | None = None
+        self.renewals = 0
         self._refused: dict[Channel, float] = {}
 
     @property
@@ -155,11 +159,8 @@ class Line:
             return
         before, self._wanted = self._wanted, channels
         self._number(channels - before)
-        self._runs = {
-            channel: number
-            for channel, number in self._runs.items()
-            if channel in channels or self._everything in channels
-        }
+        if self._everything not in channels:
+            self._runs = {one: self._runs[one] for one in self._runs.keys() & channels}
         if self.kind is Kind.DEPTH:
             self._books = {channel: self._books.get(channel) or _Book() for channel in channels}
         self._again = bool(channels)
@@ -215,6 +216,7 @@ class Line:
         if not target:
             return self._ask_clear()
         self._not_before = now + PACE
+        self._renew_at = None
         self._from_clean, self._clean = self._clean, False
         self._asked = target
         self._lingering |= target
@@ -243,6 +245,8 @@ class Line:
         self._held = self._proven = self._asked
         self._settled = now
         self._patience = 0.0
+        if self.kind is Kind.DEPTH:
+            self._renew_at = now + self._renewal
         for book in self._books.values():
             if book.awaiting and book.due is None:
                 book.due = now + book.delay
@@ -273,6 +277,18 @@ class Line:
         for channel, book in self._books.items():
             if book.due is not None and book.due <= now:
                 self._overdue(channel, book, now)
+        if self._renew_at is not None and self._renew_at <= now:
+            self._renew_books()
+
+    def _renew_books(self) -> None:
+        """Subscribe anew, which reloads every book; one that merges has to be told no first."""
+        self._renew_at = None
+        self._again = bool(self._wanted)
+        self.renewals += 1
+        if self._merges:
+            for channel in self._held:
+                self._break(channel)
+                self._drop.add(channel)
 
     def _overdue(self, channel: Channel, book: _Book, now: float) -> None:
         if book.loaded:  # asked for again, and the exchange saw no reason to reload: it merges
@@ -291,6 +307,8 @@ class Line:
             return None
         times = [book.due for book in self._books.values() if book.due is not None]
         times.extend(self._refused.values())
+        if self._renew_at is not None:
+            times.append(self._renew_at)
         if self._again:
             times.append(self._not_before)
         return min(times, default=None)

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Never
-from urllib.parse import quote
 
 from app.domain.channel import Channel
 from app.domain.event import Event
@@ -19,7 +18,7 @@ from app.domain.health import ConnectionHealth, Following
 from app.errors import ConnectionLost, TokenRefused, UpstreamError, retryable
 from app.telemetry import Metrics, logger
 from app.upstream.backoff import Pace, backoff
-from app.upstream.connection import Connection, SocketOptions, open_socket
+from app.upstream.connection import Connection, SocketOptions, open_socket, socket_url
 from app.upstream.handover import Handover
 from app.upstream.interest import Interest
 from app.upstream.rest import Rest
@@ -84,6 +83,7 @@ class Pool:
         self._pending: list[Event] = []
         self._heard = asyncio.Event()
         self._observing = False
+        self._unproven: set[Channel] = set()
 
     async def run(self) -> None:
         """Keep all connections up until cancelled; may be run again afterwards."""
@@ -181,8 +181,7 @@ class Pool:
             self._metrics.token_fetches.labels("refused").inc()
             raise
         self._metrics.token_fetches.labels("granted").inc()
-        url = self._options.ws_url
-        url += f"{'&' if '?' in url else '?'}token={quote(token, safe='')}"
+        url = socket_url(self._options.ws_url, token)
         socket = await open_socket(url, self._options.socket)
         _log.info("upstream open", connection=slot.name)
         session = Session(
@@ -266,6 +265,8 @@ class Pool:
     def _stirred(self, slot: _Slot, connection: Connection) -> None:
         state = connection.session.state
         if connection is slot.connection:
+            if state is State.MUTE:
+                self._unproven |= self._interest.share(slot.name)
             if state is not State.CLOSED:
                 self._is(slot, state)
             elif slot.successor is None:  # others are to take over at once
@@ -291,6 +292,7 @@ class Pool:
                 heard = session is not None and session.fault is None
                 run = session.run(channel) if session is not None and heard else None
                 live = session is not None and session.confirmed(channel)
+                live = live and channel not in self._unproven
                 news |= self._interest.observe(channel, run, live=live, now=now)
         if news:
             self.changed.set()
@@ -305,6 +307,14 @@ class Pool:
     # What is heard
 
     def _deliver(self, slot: _Slot, connection: Connection, events: list[Event]) -> None:
+        """Take what a connection heard.
+
+        What a mute connection carried stays unproven, whoever carries it now, until that one
+        is heard: a replaced connection that is just as mute does not count as live.
+        """
+        if self._unproven:
+            self._unproven -= self._interest.share(slot.name)
+            self._observe_soon()
         if slot.handover is not None and connection is slot.successor:
             self._hear(slot.handover.new(events, _now()))
         elif connection is slot.connection:

@@ -47,7 +47,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 class SessionOptions:
     """Times in seconds.
 
-    More than ``garbage_limit`` unreadable frames within ``garbage_window`` close the session.
+    Order books are reloaded every ``book_renewal``. More than ``garbage_limit`` unreadable frames
+    within ``garbage_window`` close the session.
     """
 
     ping_interval: float = 20.0
@@ -56,6 +57,7 @@ class SessionOptions:
     mute_after: float = 60.0
     garbage_limit: int = 10
     garbage_window: float = 60.0
+    book_renewal: float = 600.0
 
 
 class Session:
@@ -75,7 +77,7 @@ class Session:
         self._metrics = metrics
         self._state = State.OPENING
         self._fault: UpstreamError | None = None
-        self._lines = {kind: Line(kind, runs) for kind in Kind}
+        self._lines = {kind: Line(kind, runs, renewal=options.book_renewal) for kind in Kind}
         self._pending: dict[int, tuple[Line, float]] = {}
         self._next_id = FIRST_ID
         self._events: list[Event] = []
@@ -330,8 +332,10 @@ class Session:
         if self._state is State.CLOSED:
             return
         for line in self._lines.values():
+            before = line.renewals
             while (ask := line.due(now)) is not None:
                 self._ask(line, ask, now)
+            self._metrics.resyncs.labels("interval").inc(line.renewals - before)
 
     def _ask(self, line: Line, ask: Ask, now: float) -> None:
         id_ = self._take_id()

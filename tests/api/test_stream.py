@@ -184,7 +184,7 @@ REFUSED = [
     ("", 400, "channels"),
     ("?channels=", 400, "channels"),
     ("?channels=,", 400, "channels"),
-    ("?channels=ticker:btc_usdt", 400, "ticker:btc_usdt"),
+    ("?channels=ticker:btc_usdt", 404, "ticker:btc_usdt"),
     ("?channels=ticker:BTC_USDT,candles:BTC_USDT", 400, "candles:BTC_USDT"),
     ("?channels=ticker:BTC_USDT,", 400, "channel"),
     ("?channels=depth:BTC_USDT", 400, "depth:BTC_USDT"),

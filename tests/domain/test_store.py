@@ -137,8 +137,11 @@ def test_a_snapshot_is_encoded_at_most_once_per_change() -> None:
     assert at("7-6") == state.snapshot().position
 
 
-def test_a_state_is_no_gap_even_if_a_gap_brought_it_there() -> None:
+def test_a_state_tells_the_gap_that_brought_it_there_and_only_that() -> None:
+    """One position is one envelope, on streams and REST alike."""
     store = filled(made("ticker:BTC_USDT", "7-5", gap=True))
+    assert state_of(store, TICKER)["gap"] is True
+    store.apply(made("ticker:BTC_USDT", "7-6", type_="update", previous="7-5"))
     assert "gap" not in state_of(store, TICKER)
 
 

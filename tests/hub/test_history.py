@@ -99,8 +99,8 @@ def test_a_position_that_no_event_had_is_unknown() -> None:
 def test_a_position_of_a_former_life_has_expired() -> None:
     """The first leader's epoch is larger than any position of before its journal began."""
     assert filled(10, "7-1", "7-2").refusal(at("6-9")) == "history_expired"
-    assert History(10).refusal(at("0-0")) is None
-    assert filled(10, "7-1", "7-2").refusal(at("0-0")) is None
+    assert History(10).refusal(at("0-0")) == "history_expired"
+    assert filled(10, "7-1", "7-2").refusal(at("0-0")) == "history_expired"
 
 
 def test_a_position_before_the_start_has_expired_and_the_start_itself_has_not() -> None:

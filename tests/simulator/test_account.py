@@ -46,7 +46,7 @@ def sent(event: Event) -> Any:
 def test_a_created_order_is_the_pages(account: Account) -> None:
     order, [created, balance] = sell(account)
     page = {"id": "1", "method": "order_update", "error": None}
-    page["data"] = {"type": "created", "info": ORDER | {"id": order.id}}  # type: ignore[assignment]
+    page["data"] = {"type": "created", "info": ORDER | {"id": order.id}}  # type: ignore[assignment] # one page, values of many types
     assert sent(created) == page
     info = sent(balance)["data"]["info"]
     assert list(info) == ["walletId", "currencyCode", "amount", "oldBalance", "newBalance"]

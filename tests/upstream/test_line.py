@@ -12,6 +12,7 @@ B = Channel(Kind.TICKER, "B_C")
 BOOK = depth("A_B", 0)
 OTHER = depth("B_C", 0)
 EVERY_BOOK = Channel(Kind.DEPTH, "*")
+RENEWAL = 600.0
 
 
 def ticker(channel: Channel) -> Update:
@@ -407,7 +408,7 @@ def test_a_full_reload_may_come_before_the_acknowledgement() -> None:
     assert line.accept(reload(), 0.0) is not None
     line.answered(0.1, accepted=True)
     assert line.confirmed(BOOK)
-    assert line.next_wake() is None
+    assert line.next_wake() == 0.1 + RENEWAL
 
 
 def test_after_a_replacing_subscribe_a_book_waits_for_its_reload_and_keeps_its_run() -> None:
@@ -445,7 +446,7 @@ def test_a_book_without_its_reload_is_unsubscribed_and_subscribed_ever_later() -
     assert waits == [3, 6, 12, 24, 48, 60]
     line.accept(reload(), now)
     assert line.confirmed(BOOK)
-    assert line.next_wake() is None
+    assert line.next_wake() == now + RENEWAL
 
 
 def test_a_calm_book_gets_its_patience_back() -> None:
@@ -530,3 +531,39 @@ def test_a_book_lost_before_it_was_held_waits_for_the_subscribe_under_way() -> N
     line.lose(EVERY_BOOK, 0.1)
     line.answered(0.2, accepted=True)
     assert line.next_wake() == 0.2 + RELOAD
+
+
+# At an interval
+
+
+def test_books_are_subscribed_anew_at_an_interval_and_keep_their_runs() -> None:
+    line = loaded(BOOK, OTHER)
+    run = line.run(BOOK)
+    assert line.next_wake() == 600.0
+    assert line.due(599.9) is None
+    assert line.due(600.0) == subscribe(BOOK, OTHER)
+    assert line.accept(delta(), 600.0) is None
+    line.answered(600.1, accepted=True)
+    assert line.accept(reload(), 600.2) == run
+    assert line.accept(reload(OTHER), 600.2) is not None
+    assert line.next_wake() == 1200.1
+    assert line.renewals == 1
+
+
+def test_an_exchange_that_merges_is_told_no_before_its_books_are_subscribed_anew() -> None:
+    line = merging()
+    run = line.run(BOOK)
+    later = 700.0
+    assert line.due(later) == unsubscribe(BOOK, OTHER)
+    line.answered(later, accepted=True)
+    assert line.due(later) == subscribe(BOOK, OTHER)
+    line.answered(later, accepted=True)
+    renewed = line.accept(reload(), later)
+    assert renewed is not None
+    assert renewed != run
+
+
+def test_nothing_but_books_is_subscribed_anew_at_an_interval() -> None:
+    line = steady(A)
+    assert line.next_wake() is None
+    assert line.due(10_000.0) is None

@@ -187,6 +187,22 @@ async def test_a_mute_socket_is_resubscribed_and_then_replaced() -> None:
         await it.heard("trade:*", runs=2)
 
 
+async def test_a_replaced_socket_that_is_as_mute_does_not_count_as_live() -> None:
+    def mute_for_good() -> bool:
+        assert not it.following("trade:*").live
+        return it.disconnects("mute") == 2
+
+    async with live(*PUBLIC, connections=2, session={"mute_after": 1.0}) as it:
+        await it.more("trade:*")
+        it.exchange.control.set(mute=True)
+        await until(lambda: not it.following("trade:*").live)
+        since = it.following("trade:*").since
+        await until(mute_for_good)
+        assert since == it.following("trade:*").since
+        it.exchange.control.set(mute=False)
+        await it.all_live()
+
+
 async def test_deltas_before_the_reload_are_withheld() -> None:
     async with live(BOOK) as it:
         it.exchange.control.act("early_delta", times=1)
