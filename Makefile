@@ -4,6 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 
+# The pure rooms, and the tests that cover every branch of them.
+PURE_ROOMS := domain hub.sse hub.history hub.subscription hub.wishes hub.groups \
+  upstream.wire upstream.session upstream.line upstream.interest upstream.backoff upstream.handover
+PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
+WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \
+  --ignore-glob='tests/upstream/test_[!p]*'
+
 .PHONY: demo test check tests browser bench openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
@@ -18,7 +25,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.installed-dev browser
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
+	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest -n 3 --dist worksteal $(WET_ONLY)
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
 browser:

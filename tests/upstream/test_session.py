@@ -419,7 +419,9 @@ def test_a_short_mute_limit_still_leaves_a_second_before_the_fault() -> None:
 # Whatever comes
 
 
-def test_the_transcript_marks_directions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_transcript_marks_directions(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     logging.getLogger("app.upstream.session").setLevel(logging.DEBUG)
     try:
         talk = Talk()
@@ -427,7 +429,8 @@ def test_the_transcript_marks_directions(capsys: pytest.CaptureFixture[str]) -> 
         talk.session.end(ConnectionLost("broken off"))
     finally:
         logging.getLogger("app.upstream.session").setLevel(logging.NOTSET)
-    written = capsys.readouterr().out
+    # printed where no test before has configured logging in this process, logged where one has
+    written = capsys.readouterr().out + "".join(str(record.msg) for record in caplog.records)
     for line in ('> {"id":1000', "< ", "= opening to live", "! broken off"):
         assert line in written
 
