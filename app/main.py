@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
@@ -41,7 +42,10 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     """
     if settings is None:
         settings = _settings_or_exit()
-    app = FastAPI(
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        static_url="/docs/assets",
         title="Sluice",
         version=__version__,
         summary="Exchange market data as Server-Sent Events and cached REST",
