@@ -5,7 +5,6 @@ into the document.
 """
 
 from functools import cache
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +15,17 @@ from app.domain.channel import PRIVATE, Kind
 
 REF = "#/components/schemas/"
 
+TROUBLES = {
+    400: "No channels, or one that cannot be read; the problem names it",
+    401: "Credentials are needed",
+    403: "The credentials carry too few rights",
+    404: "The exchange has no such market or scale",
+    413: "More channels or symbols than one request may name",
+    422: "A parameter that cannot be read",
+    429: "As many streams as one client may open are open; see `retry-after`",
+    503: "Nothing to serve yet, or no room; see `retry-after`",
+}
+
 
 def answers(model: str) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a route that answers with a model of this room."""
@@ -25,10 +35,7 @@ def answers(model: str) -> dict[int | str, dict[str, Any]]:
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """``responses=`` for errors."""
     content = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in statuses
-    }
+    return {status: {"description": TROUBLES[status], "content": content} for status in statuses}
 
 
 def state_responses(kind: str | None, *, several: bool = False) -> dict[int | str, dict[str, Any]]:
