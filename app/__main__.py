@@ -42,7 +42,8 @@ def demo(port: Port = 8000) -> None:
     """Serve a simulated exchange with a lifelike market: no network, no set-up."""
     configure_logging("console")
     try:
-        _finish(run_demo("127.0.0.1", port, sys.stdout, command=sys.argv[0]))
+        command = "python -m app" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+        _finish(run_demo("127.0.0.1", port, sys.stdout, command=command))
     except SettingsError as error:
         _refuse(str(error))
     except OSError as error:

@@ -49,11 +49,7 @@ async def _socket(settings: Settings, rest: Rest) -> AsyncIterator[str]:
 async def _lists(rest: Rest) -> AsyncIterator[str]:
     symbol = USUAL
     try:
-        markets = await rest.markets()
-        if markets:
-            symbol = markets[0]["symbol"]
-        else:
-            yield "SLUICE_UPSTREAM_MARKETS_URL: the market list is empty"
+        symbol = (await rest.markets())[0]["symbol"]
     except UpstreamUnavailable as error:
         yield f"SLUICE_UPSTREAM_MARKETS_URL: no market list: {error}"
     try:

@@ -33,6 +33,10 @@ from app.upstream.session import SessionOptions
 
 log = logger("main")
 
+JOURNAL = 10_000
+"""Events that the in-process journal keeps: its one listener is never far behind, and streams
+resume from the hub's history."""
+
 
 def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") -> FastAPI:
     """The gateway as an ASGI application.
@@ -129,7 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         metrics,
     )
     replica = Replica(store, hub, wishes, process=f"{socket.gethostname()}-{secrets.token_hex(4)}")
-    broker = MemoryBroker(settings.history)
+    broker = MemoryBroker(min(settings.history, JOURNAL))
     try:
         async with (
             httpx.AsyncClient(trust_env=False) as client,
@@ -161,6 +165,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             for task in background:
                 task.cancel()
     except* Exception as crash:
-        app.state.failed = hub.draining = True
+        app.state.failed = True
+        hub.close()
         log.critical("a background task crashed", exc_info=crash)
         signal.raise_signal(signal.SIGTERM)

@@ -76,7 +76,7 @@ class Recording:
             return
         try:
             method = _read(frame).method
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             self.skipped += 1
             return
         if method is None or not method.endswith("_update"):

@@ -7,6 +7,7 @@ are inherited by every accepted connection.
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 from types import FrameType
@@ -28,6 +29,8 @@ GRACE = 1
 """Seconds that requests still answered after the drain are given."""
 FLUSH = 0.5
 """Seconds that a client has to take what was written to it before the end."""
+SELDOM = (50_000, 20, 50)
+"""Garbage collection thresholds: next to nothing here is cyclic, and a pause shows in the p99."""
 GLANCE = 0.1
 """Seconds between two looks at whether the drain is to be cut short."""
 
@@ -48,6 +51,7 @@ class Server(uvicorn.Server):
             log.info("serving", host=host, port=port)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*SELDOM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams over the drain time, then let uvicorn wait for the rest."""
@@ -98,12 +102,20 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
+def _take_descriptors() -> None:
+    """Every stream is one: take as many as the system lets this process have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def serve(settings: Settings, sock: socket.socket) -> int:
     """Serve until told to stop; the exit status: 0, or 1 if the process had to give up."""
+    _take_descriptors()
     app = create_app(settings, bound=sock.getsockname()[0])
     config = uvicorn.Config(
         app,
         http=StreamProtocol,
+        backlog=BACKLOG,
         ws="none",
         lifespan="on",
         log_config=None,

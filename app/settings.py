@@ -22,9 +22,14 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
-            raise ValueError(f"expected {' or '.join(schemes)}://host or host:port")
+        expected = f"expected {' or '.join(schemes)}://host or host:port"
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:  # its text may quote a password
+            raise ValueError(expected) from None
+        if parts.scheme not in schemes or not parts.hostname or port == 0:
+            raise ValueError(expected)
         if parts.query or parts.fragment or parts.username or parts.password:
             raise ValueError("a URL without user, password, query and fragment was expected")
         return value.rstrip("/")
@@ -62,7 +67,7 @@ class Settings(BaseSettings):
     channels: Texts = ("lastprice:*", "ticker:*", "trade:*")
     max_followed: Annotated[int, Field(ge=1)] = 1000
     linger: Seconds = 60
-    history: Annotated[int, Field(ge=1)] = 100_000
+    history: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     heartbeat: Seconds = 15
     stream_lifetime: Seconds = 3600
     drain: Annotated[float, Field(ge=0, le=3600)] = 1

@@ -15,7 +15,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-_SECRET = re.compile(r"(?i)\b(token|ticket|key|sign|api_key|authorization)=[^\s&\"']+")
+_SECRET = re.compile(
+    r"(?i)\b((?:x-api-|api_?|access_)?(?:token|ticket|key|sign|authorization|password)="
+    r"|(?:authorization|x-api-key)['\"]?:\s*['\"]?(?:bearer\s+)?"
+    r"|['\"](?:sign|token|key)['\"]:\s*['\"])[^\s&\"']+"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 LogFormat = Literal["console", "json"]
@@ -23,7 +27,7 @@ LogFormat = Literal["console", "json"]
 
 def redact(text: str) -> str:
     """``text`` without secret-looking query values and without control characters."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], _SECRET.sub(r"\1=***", text))
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], _SECRET.sub(r"\1***", text))
 
 
 def _redacted(

@@ -91,11 +91,11 @@ def _require_fresh(age: float, max_age: float | None) -> None:
 
 def _raw(state: State, limit: int | None) -> bytes:
     """The encoded snapshot, with ``limit`` trades or levels of each side."""
+    if limit is not None and isinstance(state.reducer, Depth):
+        return state.cut(state.reducer.data(limit)).raw
     whole = state.snapshot()
     if limit is None:
         return whole.raw
-    if isinstance(state.reducer, Depth):
-        return state.cut(state.reducer.data(limit)).raw
     trades = whole.data["trades"]
     if len(trades) <= limit:
         return whole.raw

@@ -13,6 +13,13 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "sluice.connection"
+HEAD_TIME = 10.0
+"""Seconds that a client may take to send the head of a request."""
+LONGEST_HEAD = 64 * 1024
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 HIGH_WATER = 64 * 1024
 """Bytes that may wait in the process for one client before it counts as lagging."""
 
@@ -54,14 +61,50 @@ class ConnectionOutlet:
 
 
 class StreamProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, which lends its transport to event streams."""
+    """uvicorn's HTTP/1.1 protocol, which lends its transport to event streams.
+
+    uvicorn itself bounds neither the size of a request's head nor the time to send one.
+    """
 
     outlet: ConnectionOutlet | None = None
+    _late: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Expect a request's head."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse a head that is too long before it takes more memory."""
+        if self._late is not None:
+            self._head += len(data)
+            if self._head > LONGEST_HEAD:
+                self.transport.write(_TOO_LONG)
+                self.transport.close()
+                return
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Put the connection where a stream finds it."""
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: {"protocol": self}}
+        if self._late is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head came in time."""
+        self._head_over()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._head = 0
+        self._late = self.loop.call_later(HEAD_TIME, self.transport.abort)
+
+    def _head_over(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""
@@ -77,6 +120,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whatever comes now has nowhere to go."""
+        self._head_over()
         if self.outlet is not None:
             self.outlet.lose()
         super().connection_lost(exc)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -157,12 +157,11 @@ async def _require(markets: Markets, channels: Iterable[Channel]) -> None:
 
     What could not be checked here is checked by the leader before it is followed.
     """
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             for channel in channels:
-                await markets.require(channel)
-    except (UpstreamUnavailable, TimeoutError):
-        pass
+                with suppress(UpstreamUnavailable):
+                    await markets.require(channel)
 
 
 def _farewell(error: ClientError, hub: Hub) -> Response:

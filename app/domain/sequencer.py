@@ -11,6 +11,9 @@ from app.domain.event import Data, Entry, Envelope, Event, Type, envelope
 from app.domain.position import Position
 from app.domain.store import LAST, Depth, State, Store
 
+AHEAD = 60.0
+"""Seconds by which the exchange's clock may be ahead; a time beyond that judges nothing."""
+
 
 class Sequencer:
     """Makes entries of events, in one epoch.
@@ -101,12 +104,13 @@ class Sequencer:
         held says nothing new.
         """
         held = self._store.get(event.channel)
+        latest = event.received + AHEAD
         if event.channel.kind is not Kind.TRADE:
-            if held is not None and (event.time or 0) < (held.last.time or 0):
+            if held is not None and (event.time or 0) < (held.last.time or 0) <= latest:
                 return None
             return self._publish(event, "snapshot", event.data)
         older = [] if held is None else held.reducer.data()["trades"]
-        newer = _unheard(event.data["trades"], older)
+        newer = _unheard(event.data["trades"], [r for r in older if r["timestamp"] <= latest])
         if not newer:
             return None
         trades = [*reversed(newer), *older][:LAST]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.domain.channel import Channel
+from app.domain.channel import Channel, Kind
 from app.domain.event import Entry
 from app.domain.health import Health, Upstream
 from app.domain.position import Position
@@ -52,6 +52,7 @@ class Hub:
         self.status: tuple[Upstream, float] = ("down", time.time())
         self._options = options
         self._metrics = metrics
+        self._counts = {kind: metrics.events.labels(kind) for kind in Kind}
         self._history = History(options.history)
         self._groups = Groups()
         self._subscriptions: dict[Subscription, None] = {}
@@ -97,15 +98,16 @@ class Hub:
             self._history.add(envelope.position, channel, frame)
             for group in self._groups.following(channel):
                 touched.setdefault(group, []).append(frame)
-            self._metrics.events.labels(channel.kind).inc()
+            self._counts[channel.kind].inc()
             if envelope.gap:
                 self._metrics.gaps.labels(channel.kind).inc()
         if not entry.envelopes:
             self._history.mark(entry.position)
-        now = self._now()
+        now, delivered = self._now(), 0
         for group, frames in touched.items():
-            self._metrics.deliveries.inc(len(group) * len(frames))
+            delivered += len(group) * len(frames)
             group.write(frames[0] if len(frames) == 1 else b"".join(frames), now)
+        self._metrics.deliveries.inc(delivered)
         if touched:
             self._metrics.delivery_age.observe(time.time() - entry.envelopes[0].received)
         if self._early:
@@ -143,6 +145,8 @@ class Hub:
             self._write(subscription, self._status_block(retry=RETRY))
             subscription.told = self._version
             self._start(subscription, after)
+            if self.draining:  # it was let in before, and has waited for its turn since
+                self.end(subscription, "drain")
             yield subscription
         finally:
             subscription.ended = True
@@ -203,6 +207,14 @@ class Hub:
         while True:
             await asyncio.sleep(min(1.0, self._options.heartbeat / 4))
             self.tick()
+
+    def close(self) -> None:
+        """End every stream at once, as nothing will feed them any more."""
+        self.draining = True
+        self._wake(self._watchers)
+        for subscription in list(self._subscriptions):
+            if not subscription.ended:
+                self.end(subscription, "drain")
 
     async def drain(self, seconds: float) -> None:
         """End every stream, spread over some seconds; new ones are refused from here on."""
@@ -273,7 +285,7 @@ class Hub:
             self._write(subscription, data)
         if data is None:
             self._go_live(subscription)
-        elif 0 < len(data) < SLICE:  # the end, most likely: live before anything else happens
+        elif len(data) < SLICE and not subscription.by_history:  # the end of a run: live at once
             self._feed(subscription)
         else:
             asyncio.get_running_loop().call_soon(self._feed_on, subscription)

@@ -48,6 +48,7 @@ async def open_socket(url: str, options: SocketOptions) -> ClientConnection:
         return await connect(
             url,
             compression=None,
+            proxy=None,
             ping_interval=None,
             open_timeout=options.open_timeout,
             close_timeout=options.close_timeout,

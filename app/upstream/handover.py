@@ -58,6 +58,16 @@ class Handover:
             self._confirmed = now
             self._breaks = self._new.breaks
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether the new socket can carry on alone."""
+        return self._confirmed is not None
+
+    @property
+    def joined(self) -> list[Channel]:
+        """The channels that only the new socket has told of lately."""
+        return [channel for channel, splice in self._splices.items() if splice.joined]
+
     def done(self, now: float) -> bool:
         """Whether nothing is left to wait for."""
         return self._overlapped(now) and all(
@@ -117,7 +127,8 @@ class Handover:
     def finish(self, now: float) -> list[Event]:
         """End the overlap: what is still to be published. What was not joined has a gap."""
         self._forget()
-        if self._breaks == self._new.breaks:
+        whole = self._overlapped(now) and self._breaks == self._new.breaks
+        if whole and self._old.fault is None:  # else the old one may have been deaf before
             self._continue_quiet()
         published: list[Event] = []
         for channel, splice in self._splices.items():
@@ -140,8 +151,7 @@ class Handover:
 
     def _continue_quiet(self) -> None:
         """What neither socket spoke of goes on as it was; what was joined is joined already."""
-        joined = [channel for channel, splice in self._splices.items() if splice.joined]
-        kept = {channel: self._new.run(channel) for channel in joined}
+        kept = {channel: self._new.run(channel) for channel in self.joined}
         self._new.continue_runs(self._old)
         self._new.adopt(kept)
 

@@ -117,7 +117,7 @@ class Markets:
             return None
         if channel.kind is Kind.BALANCE:
             return any(
-                channel.subject in {row.get("baseCurrency"), row.get("quoteCurrency")}
+                channel.subject in (row.get("baseCurrency"), row.get("quoteCurrency"))
                 for row in known.values()
             )
         if channel.market not in known:

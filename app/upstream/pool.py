@@ -61,6 +61,11 @@ class _Slot:
     successor: Connection | None = None
     handover: Handover | None = None
 
+    @property
+    def sockets(self) -> list[Connection]:
+        """The open ones: two during a retirement."""
+        return [one for one in (self.connection, self.successor) if one is not None]
+
 
 class Pool:
     """The connections to the exchange. ``changed`` is set whenever their health has changed.
@@ -96,6 +101,7 @@ class Pool:
 
     def _reset(self) -> None:
         self._pending.clear()
+        self._unproven.clear()
         for slot in self._slots:
             slot.connection = slot.successor = slot.handover = None
             self._is(slot, "waiting")
@@ -104,6 +110,8 @@ class Pool:
 
     def want(self, channels: frozenset[Channel]) -> None:
         """Replace the complete set of channels, wildcards included, that are to be followed."""
+        if channels == self._wanted:
+            return
         self._wanted = channels
         self._interest.want(channels, time.time())
         self._share_out()
@@ -113,8 +121,9 @@ class Pool:
         """Have an order book reloaded; the more often, the later."""
         self._metrics.resyncs.labels(reason).inc()
         for slot in self._slots:
-            if slot.connection is not None and channel in self._interest.share(slot.name):
-                slot.connection.lose(channel)
+            if channel in self._interest.share(slot.name):
+                for connection in slot.sockets:
+                    connection.lose(channel)
 
     async def batches(self) -> AsyncIterator[list[Event]]:
         """What was heard, in order; everything that was read in one turn of the loop together."""
@@ -139,8 +148,19 @@ class Pool:
         )
 
     def following(self) -> dict[Channel, Following]:
-        """How confirmed each followed channel (or the wildcard it is followed by) is."""
-        return self._interest.following
+        """How confirmed each followed channel (or the wildcard it is followed by) is.
+
+        A channel of which something was lost alone stands beside its wildcard.
+        """
+        following = self._interest.following
+        for slot in self._slots:
+            broken = slot.connection.session.broken() if slot.connection is not None else {}
+            for channel, run in broken.items():
+                whole = following.get(channel.everything)
+                if whole is not None:
+                    lost = run / 1_000_000
+                    following[channel] = Following(whole.live, whole.since, lost, lost)
+        return following
 
     # One connection after the other
 
@@ -162,8 +182,11 @@ class Pool:
         opened = connection.opened
         tasks.create_task(connection.run(), name=slot.name)
         self._carries(slot)
-        while not await self._lived_out(connection):
-            connection = await self._succeed(slot, connection, tasks)
+        age = self._options.max_age
+        while not await self._lived_out(connection, age):
+            before, connection = connection, await self._succeed(slot, connection, tasks)
+            failed = connection is before
+            age = min(_NEXT_SUCCESSION, age) if failed else self._options.max_age
         slot.connection = None
         slot.reconnects += 1
         self._lost(slot, connection.session.fault or ConnectionLost("over"), opened=opened)
@@ -207,9 +230,9 @@ class Pool:
 
     # Retirement: the new one up before the old one goes
 
-    async def _lived_out(self, connection: Connection) -> bool:
+    async def _lived_out(self, connection: Connection, age: float) -> bool:
         """Whether it ended by itself; False once it is old enough to be retired."""
-        age = self._options.max_age * (1 - 0.2 * random.random())  # noqa: S311  spread, not secrecy
+        age *= 1 - 0.2 * random.random()  # noqa: S311  spread, not secrecy
         try:
             async with asyncio.timeout(age):
                 await connection.over.wait()
@@ -235,7 +258,11 @@ class Pool:
         except TimeoutError:
             pass  # what was not joined by now has a gap
         slot.successor = slot.handover = None
-        if new.over.is_set():
+        if new.session.fault is not None or not handover.confirmed:
+            _log.warning("upstream not replaced", connection=slot.name, reason="not confirmed")
+            new.retire()
+            for channel in handover.joined:  # of which the old one's events were passed over
+                old.lose(channel)
             return old
         self._hear(handover.finish(_now()))
         slot.connection = new
@@ -257,9 +284,8 @@ class Pool:
     def _share_out(self) -> None:
         for slot in self._slots:
             share = self._interest.share(slot.name)
-            for connection in (slot.connection, slot.successor):
-                if connection is not None:
-                    connection.want(share)
+            for connection in slot.sockets:
+                connection.want(share)
         self._observe_soon()
 
     def _stirred(self, slot: _Slot, connection: Connection) -> None:
@@ -326,14 +352,16 @@ class Pool:
             _log.warning("upstream events dropped", events=len(self._pending))
             self._pending.clear()
             for slot in self._slots:
-                for connection in (slot.connection, slot.successor):
-                    if connection is not None:
-                        connection.lose()
+                for connection in slot.sockets:
+                    connection.lose()
         self._heard.set()
 
 
 _MOMENT = 0.02
 """Seconds for which changes of health are gathered."""
+
+_NEXT_SUCCESSION = 60.0
+"""Seconds after which a retirement that failed is tried again."""
 
 _TICK = 0.1
 """Seconds between two looks at a handover."""

@@ -84,9 +84,12 @@ class Rest:
         return token
 
     async def markets(self) -> list[Data]:
-        """The market list as the exchange gives it; raises UpstreamUnavailable."""
+        """The market list as the exchange gives it; raises UpstreamUnavailable, if empty too."""
         url = f"{self._options.markets_url}/v1/exchange/market"
-        return _rows(await self._json(url), "symbol")
+        rows = _rows(await self._json(url), "symbol")
+        if not rows:
+            raise UpstreamUnavailable("the list is empty")
+        return rows
 
     async def scales(self, symbol: str) -> list[Data]:
         """The depth scales of a market; empty for one it does not know."""

@@ -197,6 +197,16 @@ class Session:
         """The number of the unbroken run that a wanted channel is in."""
         return self._lines[channel.kind].run(channel)
 
+    def broken(self) -> dict[Channel, int]:
+        """The runs of channels that were broken without their wildcard."""
+        apart = {}
+        for kind, line in self._lines.items():
+            runs = line.runs
+            whole = runs.get(Channel(kind, "*"))
+            if whole is not None:
+                apart.update({one: run for one, run in runs.items() if run != whole})
+        return apart
+
     def adopt(self, runs: dict[Channel, int]) -> None:
         """Continue the runs of another session, for channels that lost nothing on the way."""
         for channel, number in runs.items():

@@ -66,6 +66,10 @@ class _Unusable(Exception):
     """A value is not what the protocol says; never leaves this room."""
 
 
+class _Unfollowable(Exception):
+    """A market whose name no channel can have: nobody waits for its events."""
+
+
 def request(id_: int, method: str, params: Iterable[str] = ()) -> str:
     """A request frame (protocol 2.1)."""
     body = {"id": id_, "method": method, "params": list(params)}
@@ -159,14 +163,20 @@ def _event(name: str, data: Any) -> Update | Foreign:
         raise BadEvent("event info is not an object", Channel(kind, "*"))
     try:
         channel = _channel(kind, info)
+    except _Unfollowable:
+        return Foreign()
     except _Unusable as unusable:
         raise BadEvent(str(unusable), Channel(kind, "*")) from None
     try:
+        _shallow(info, _CONTAINERS)
         return reader(channel, data, info)
     except _Unusable as unusable:
         raise BadEvent(str(unusable), channel) from None
 
 
+_DEEPEST = 8
+_NESTS = frozenset({dict, list})
+_CONTAINERS = frozenset({"asks", "bids", "trades"})
 _WITH_INFO = frozenset({Kind.ORDER, Kind.BALANCE, Kind.DEAL})
 
 
@@ -188,7 +198,7 @@ def _named(kind: Kind, subject: str, scale: int | None) -> Channel:
             return Channel.parse(str(channel))
     except MalformedRequest:
         pass  # told below
-    raise _Unusable("subject is malformed")
+    raise _Unfollowable
 
 
 def amount(value: Any) -> str:
@@ -232,6 +242,21 @@ def _time(fields: Data, name: str) -> int:
     return value
 
 
+def _shallow(fields: Data, known: frozenset[str] = frozenset()) -> None:
+    """Refuse fields nobody knows that nest deeper than what encodes them again may bear."""
+    for name, value in fields.items():
+        if type(value) in _NESTS and name not in known:
+            _measure(value, _DEEPEST)
+
+
+def _measure(value: Any, left: int) -> None:
+    if left == 0:
+        raise _Unusable("too deeply nested")
+    for inner in value.values() if type(value) is dict else value:
+        if type(inner) in _NESTS:
+            _measure(inner, left - 1)
+
+
 def _text(fields: Data, name: str, allowed: frozenset[str] | None = None) -> None:
     value = fields.get(name)
     if type(value) is not str or (allowed is not None and value not in allowed):
@@ -244,8 +269,9 @@ def _lastprice(channel: Channel, data: Data, _info: Data) -> Update:
 
 
 def _ticker(channel: Channel, data: Data, _info: Data) -> Update:
-    _amounts(data, ("price", "open", "high", "low", "volume", "quote_volume"))
-    _amounts(data, ("price_change",), _SIGNED)
+    _amounts(data, ("price",))
+    _optional_amounts(data, ("open", "high", "low", "volume", "quote_volume"), _UNSIGNED)
+    _optional_amounts(data, ("price_change",), _SIGNED)
     return Update(channel, data, _time(data, "timestamp"), full=False)
 
 
@@ -259,6 +285,7 @@ def _trade(channel: Channel, data: Data, _info: Data) -> Update:
     for row in trades:
         if type(row) is not dict:
             raise _Unusable("trade is not an object")
+        _shallow(row)
         _amounts(row, ("price", "quantity"))
         _time(row, "timestamp")
         _text(row, "direction", _DIRECTIONS)

@@ -256,6 +256,7 @@ def test_of_a_latest_state_nothing_is_missing_while_either_is_heard() -> None:
     switch.from_old(switch.event(TICKER, {"n": 1}))
     switch.from_new(switch.event(TICKER, {"n": 5}))
     switch.from_new(switch.event(TICKER, {"n": 1}))
+    switch.wait(SKEW)
     switch.finish()
     assert [event.data["n"] for event in switch.heard] == [1, 5]
     assert switch.runs() == {switch.old.run(TICKER)}

@@ -184,6 +184,25 @@ def test_fields_nobody_knows_pass_through() -> None:
     assert read.data["future"] == {"a": [1, None, "x"]}
 
 
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("ticker", {"symbol": "btc_usdt"}),
+        ("ticker", {"symbol": "*"}),
+        ("trade", {"symbol": "BTC-PERP"}),
+        ("depth", {"symbol": "BTC_USDT", "scale_index": -1}),
+    ],
+)
+def test_a_market_that_no_channel_can_name_is_nobodys_loss(kind: str, data: Any) -> None:
+    assert isinstance(wire.read(event(kind, data)), wire.Foreign)
+
+
+def test_a_young_markets_ticker_may_lack_its_day() -> None:
+    read = update("ticker", {**TICKER, "open": None, "price_change": None})
+    assert read.data["open"] is None
+    assert update("ticker", {"symbol": "BTC_USDT", "timestamp": 5, "price": "1"}).time == 5
+
+
 def test_an_unknown_fraction_is_never_a_float() -> None:
     frame = event("ticker", {**TICKER, "future": "@"}).replace('"@"', "0.10000000000000000001")
     read = wire.read(frame)
@@ -250,12 +269,9 @@ def test_a_deals_time_is_when_it_was_committed() -> None:
         ("ticker", [], "ticker:*"),
         ("order", {"type": "created", "info": None}, "order:*"),
         ("ticker", {"symbol": 5}, "ticker:*"),
-        ("ticker", {"symbol": "btc_usdt"}, "ticker:*"),
-        ("ticker", {"symbol": "*"}, "ticker:*"),
         ("balance", {"info": {"symbol": "BTC_USDT"}}, "balance:*"),
         ("depth", {"symbol": "BTC_USDT", "scale_index": "0"}, "depth:*"),
         ("depth", {"symbol": "BTC_USDT", "scale_index": True}, "depth:*"),
-        ("depth", {"symbol": "BTC_USDT", "scale_index": -1}, "depth:*"),
         ("depth", {**DEPTH, "full_reload": 1}, "depth:BTC_USDT:1"),
         ("depth", {**DEPTH, "asks": {}}, "depth:BTC_USDT:1"),
         ("depth", {**DEPTH, "asks": [["1"]]}, "depth:BTC_USDT:1"),
@@ -265,7 +281,8 @@ def test_a_deals_time_is_when_it_was_committed() -> None:
         ("ticker", {**TICKER, "timestamp": -1}, "ticker:BTC_USDT"),
         ("ticker", {**TICKER, "timestamp": 2**60}, "ticker:BTC_USDT"),
         ("ticker", {**TICKER, "timestamp": True}, "ticker:BTC_USDT"),
-        ("ticker", {"symbol": "BTC_USDT", "timestamp": 5, "price": "1"}, "ticker:BTC_USDT"),
+        ("ticker", {"symbol": "BTC_USDT", "timestamp": 5}, "ticker:BTC_USDT"),
+        ("ticker", {**TICKER, "future": [[[[[[[[[[]]]]]]]]]]}, "ticker:BTC_USDT"),
         ("lastprice", {"symbol": "BTC_USDT", "timestamp": 5}, "lastprice:BTC_USDT"),
         ("trade", {"symbol": "BTC_USDT", "timestamp": 5}, "trade:BTC_USDT"),
         ("trade", {"symbol": "BTC_USDT", "timestamp": 5, "trades": [1]}, "trade:BTC_USDT"),
