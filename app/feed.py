@@ -16,7 +16,7 @@ from app.domain.health import ConnectionHealth, Following, Health, Upstream
 from app.domain.position import Position, next_epoch
 from app.domain.sequencer import Sequencer
 from app.domain.store import Depth, State, Store
-from app.errors import ClientError, UpstreamUnavailable
+from app.errors import UnknownChannel, UpstreamUnavailable
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
 from app.telemetry import logger
@@ -28,6 +28,9 @@ log = logger("feed")
 
 SETTLING = 2.0
 """Seconds that a channel may take to be confirmed before the upstream counts as degraded."""
+
+UNLISTED = 60.0
+"""Seconds for which a channel that the exchange does not list is not asked about again."""
 
 BEAT = 1.0
 """Seconds between the leader's health reports, and between its saves."""
@@ -210,12 +213,18 @@ class _Leader:
                 await _either(bell, BEAT)
 
     async def _look_up(self, channel: Channel) -> None:
-        """Have the exchange's lists fetched; what is not on them is not followed."""
+        """Have the exchange's lists fetched; what is not on them is not followed.
+
+        Nor asked about again for a while: a client may hold on to it for long.
+        """
         try:
             await self._markets.require(channel)
             self._replica.ring()
-        except (ClientError, UpstreamUnavailable) as error:
-            log.debug("not followed", channel=str(channel), reason=str(error))
+        except UnknownChannel as error:
+            log.info("not followed", channel=str(channel), reason=str(error))
+            await asyncio.sleep(UNLISTED)
+        except UpstreamUnavailable as error:
+            log.debug("not followed yet", channel=str(channel), reason=str(error))
         finally:
             self._looked_up.discard(channel)
 

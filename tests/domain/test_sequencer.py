@@ -115,6 +115,13 @@ class TestLatest:
         one(sequencer, price("X_Y", "1", time=None))
         assert one(sequencer, price("X_Y", "2", time=None, continuity=2))["gap"]
 
+    def test_a_time_far_in_the_future_makes_nothing_after_it_a_replay(
+        self, sequencer: Sequencer
+    ) -> None:
+        """A time stamp in milliseconds, say: it must not silence the channel for ever."""
+        one(sequencer, price("X_Y", "1", time=100_000))
+        assert one(sequencer, price("X_Y", "2", time=101, continuity=2))["gap"]
+
 
 class TestTrades:
     def test_the_first_is_a_snapshot_newest_first(self, sequencer: Sequencer) -> None:
@@ -149,6 +156,13 @@ class TestTrades:
         one(sequencer, trades("X_Y", rows))
         nothing(sequencer, trades("X_Y", rows, continuity=2))
         assert one(sequencer, trades("X_Y", [row("3", time=102)], continuity=2))["gap"]
+
+    def test_a_trade_from_far_in_the_future_makes_nothing_after_it_a_replay(
+        self, sequencer: Sequencer
+    ) -> None:
+        one(sequencer, trades("X_Y", [row("1", time=99), row("2", time=100_000)]))
+        envelope = one(sequencer, trades("X_Y", [row("3", time=101)], continuity=2))
+        assert [trade["price"] for trade in envelope["data"]["trades"]] == ["3", "2", "1"]
 
     def test_a_snapshot_holds_a_hundred(self, sequencer: Sequencer) -> None:
         rows = [row(str(number)) for number in range(LAST + 50)]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain.channel import Channel, depth
 from app.domain.event import Event
+from app.errors import ConnectionLost
 from app.telemetry import Metrics
 from app.upstream.handover import SKEW, Handover
 from app.upstream.session import Session, SessionOptions
@@ -260,6 +261,35 @@ def test_of_a_latest_state_nothing_is_missing_while_either_is_heard() -> None:
     switch.finish()
     assert [event.data["n"] for event in switch.heard] == [1, 5]
     assert switch.runs() == {switch.old.run(TICKER)}
+
+
+def test_an_overlap_that_was_too_short_proves_nothing() -> None:
+    """The old socket may have missed what the new one was too late to hear."""
+    switch = Switch()
+    switch.from_old(switch.trade(1))
+    switch.confirm()
+    switch.wait(0.1)
+    switch.old.end(ConnectionLost("broken off"))
+    switch.finish()
+    assert switch.new.run(TRADE) != switch.old.run(TRADE)
+
+
+def test_a_socket_that_was_lost_in_the_overlap_may_have_been_deaf_before() -> None:
+    switch = Switch()
+    switch.confirm()
+    switch.wait(SKEW)
+    switch.old.end(ConnectionLost("no pong"))
+    switch.finish()
+    assert switch.new.run(TRADE) != switch.old.run(TRADE)
+
+
+def test_what_was_joined_is_told() -> None:
+    switch = Switch()
+    before = switch.handover.confirmed
+    switch.confirm()
+    assert (before, switch.handover.confirmed) == (False, True)
+    switch.from_new(switch.event(BOOK, {}, full=True))
+    assert switch.handover.joined == [BOOK]
 
 
 def test_a_latest_state_that_goes_another_way_goes_on() -> None:

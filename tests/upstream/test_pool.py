@@ -14,7 +14,7 @@ from app.telemetry import Metrics
 from app.upstream.connection import SocketOptions
 from app.upstream.pool import Pool, PoolOptions
 from app.upstream.rest import Credentials, Rest, RestOptions
-from tests.upstream.live import BOOK, PUBLIC, channels, freely, live, until
+from tests.upstream.live import BOOK, PUBLIC, Live, channels, freely, live, until
 
 
 async def test_what_is_wanted_is_shared_out_confirmed_and_heard() -> None:
@@ -268,6 +268,42 @@ async def test_a_successor_lost_during_the_handover_changes_nothing() -> None:
         it.exchange.control.act("cut", connection=new)
         await it.more("trade:*")
         assert len(it.runs("trade:*")) == 1
+
+
+async def test_a_successor_lost_after_it_took_a_book_over_leaves_a_gap() -> None:
+    """The old socket's deltas were passed over meanwhile."""
+    async with live(BOOK, connections=1, max_age=0.3) as it:
+        await _joined(it)
+        new = it.exchange.control.report()["connections"][-1]["number"]
+        it.exchange.control.act("cut", connection=new)
+        await until(lambda: len(it.runs(BOOK)) == 2)
+        await it.book_is_true(BOOK)
+
+
+async def test_a_book_resynced_during_a_handover_is_reloaded_by_who_carries_it() -> None:
+    async with live(BOOK, connections=1, max_age=0.3) as it:
+        await _joined(it)
+        it.pool.resync(Channel.parse(BOOK), "crossed")
+        await until(lambda: len(it.runs(BOOK)) == 2)
+        assert next(one for one in it.events if one.continuity == it.runs(BOOK)[1]).full
+        await it.book_is_true(BOOK)
+
+
+async def _joined(it: Live) -> None:
+    """The successor's reload of the book has come, and the overlap is not over."""
+    (slot,) = it.pool._slots
+    await until(lambda: slot.handover is not None and bool(slot.handover.joined))
+
+
+async def test_a_loss_on_one_market_is_told_beside_its_wildcard() -> None:
+    async with live("ticker:*", connections=1) as it:
+        await it.more("ticker:*")
+        bad = {"symbol": "BTC_USDT", "timestamp": 1, "price": "NaN"}
+        frame = {"id": 0, "method": "ticker_update", "data": bad, "error": None}
+        it.exchange.control.act("emit", message=frame)
+        await until(lambda: Channel.parse("ticker:BTC_USDT") in it.pool.following())
+        assert it.following("ticker:BTC_USDT").unbroken > it.following("ticker:*").unbroken
+        assert it.following("ticker:BTC_USDT").live
 
 
 async def test_what_is_not_taken_in_time_is_dropped_and_everything_starts_a_new_run() -> None:

@@ -141,7 +141,7 @@ async def test_markets_come_as_the_exchange_gives_them(wrapper: str) -> None:
     assert await answering(rows).markets() == rows
 
 
-@pytest.mark.parametrize("body", [b"x", {"result": None}, {"result": {}}, [1], [{"id": 1}], 5])
+@pytest.mark.parametrize("body", [b"x", {"result": None}, {"result": {}}, [], [1], [{"id": 1}], 5])
 async def test_an_unusable_list_is_unavailable(body: Any) -> None:
     with pytest.raises(UpstreamUnavailable):
         await answering(body).markets()
