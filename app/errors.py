@@ -6,7 +6,6 @@ GatewayError
 │   ├── HandshakeFailed      the socket did not open
 │   ├── ConnectionLost       the socket closed, or its peer counts as dead
 │   ├── ProtocolViolation    they broke the protocol; counted loudly
-│   ├── RequestRejected      a request was answered with an error; carries code and message
 │   └── UpstreamUnavailable  a REST host did not answer, or not usably
 ├── BusError
 │   ├── BrokerUnavailable    the broker cannot be reached now
@@ -45,15 +44,6 @@ class ConnectionLost(UpstreamError):
 
 class ProtocolViolation(UpstreamError):
     """A frame that the exchange's protocol does not allow."""
-
-
-class RequestRejected(UpstreamError):
-    """A request was answered with an error (protocol 2.2)."""
-
-    def __init__(self, method: str, code: int | None, message: str) -> None:
-        super().__init__(f"{method} was rejected with code {code}: {message}")
-        self.method = method
-        self.code = code
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -140,6 +130,4 @@ class NotReady(ClientError):
 
 def retryable(error: BaseException) -> bool:
     """Whether trying again may help: the only judge of it."""
-    return isinstance(error, (UpstreamError, BrokerUnavailable)) and not isinstance(
-        error, RequestRejected
-    )
+    return isinstance(error, (UpstreamError, BrokerUnavailable))
