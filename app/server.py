@@ -10,6 +10,7 @@ import gc
 import resource
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -105,7 +106,8 @@ def listen(host: str, port: int) -> socket.socket:
 def _take_descriptors() -> None:
     """Every stream is one: take as many as the system lets this process have."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with suppress(ValueError):  # macOS calls its own hard limit too much
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(settings: Settings, sock: socket.socket) -> int:

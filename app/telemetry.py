@@ -15,10 +15,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+_NAME = r"(?:x-api-|api_?|access_)?(?:token|ticket|key|sign|authorization|password)"
 _SECRET = re.compile(
-    r"(?i)\b((?:x-api-|api_?|access_)?(?:token|ticket|key|sign|authorization|password)="
-    r"|(?:authorization|x-api-key)['\"]?:\s*['\"]?(?:bearer\s+)?"
-    r"|['\"](?:sign|token|key)['\"]:\s*['\"])[^\s&\"']+"
+    rf"(?i)((?:\b{_NAME}="
+    r"|\b(?:authorization|x-api-key)['\"]?:\s*['\"]?"
+    rf"|['\"]{_NAME}['\"]:\s*['\"])(?:(?:bearer|basic)\s+)?)[^\s&\"']+"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from app import main
 from app.bus.memory import MemoryBroker
 from app.domain.event import Entry
 from app.main import create_app
+from app.server import listen
 from app.settings import Settings
 from app.simulator import Options, Simulator
-from tests.e2e.process import settings_for, soon
+from tests.e2e.process import following, opened, settings_for, soon
 
 BACKGROUND = {"follow", "lead", "hub"}
 
@@ -64,6 +66,45 @@ async def test_a_crash_marks_the_process_as_failed_and_asks_it_to_stop(
     assert app.state.failed is True
     assert app.state.hub.draining
     assert not named_tasks() & BACKGROUND
+
+
+class Breaking(MemoryBroker):
+    """Opens an epoch, and breaks at the first event."""
+
+    async def append(self, entry: Entry) -> None:
+        if entry.envelopes:
+            raise RuntimeError("the broker broke")
+        await super().append(entry)
+
+
+async def test_a_crash_ends_the_streams_so_that_any_server_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plain uvicorn waits for every stream that is open, for ever."""
+    monkeypatch.setattr(main, "MemoryBroker", Breaking)
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        async with Simulator(Options(port=0, rate=0, account=False)) as exchange:
+            app = create_app(settings_for(exchange))
+            server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None))
+            with listen("127.0.0.1", 0) as sock:
+                async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+                    tasks.create_task(server.serve([sock]))
+                    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+                    await soon(lambda: server.started, "it serves")
+                    async with opened(url, following("lastprice:*")) as stream:
+                        await stream.until(lambda block: block.json().get("upstream") == "live")
+                        data = {"symbol": "BTC_USDT", "timestamp": 1, "price": "1"}
+                        message = {"id": 0, "method": "lastprice_update", "data": data}
+                        exchange.control.act("emit", message=message, publish=True)
+                        (*_, goodbye) = await stream.rest()
+                        assert goodbye.json()["reason"] == "drain"
+                        assert stream.ended, "cut off"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked, "it was not told why it ended"
+    assert app.state.failed is True
 
 
 def test_without_settings_they_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,24 @@
 
 import json
 import os
+import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.api.outlet import StreamProtocol
-from app.server import NOT_SENT, STALL_MS, listen
+from app.server import BACKLOG, NOT_SENT, STALL_MS, listen
+from tests.e2e import process
 from tests.e2e.gateway import free_port
 from tests.e2e.process import ROOT, clean_environment, opened, soon, staged
 from tests.oracle.sse import Dechunker, Reader
@@ -29,6 +33,32 @@ def test_the_kernel_is_told_to_drop_who_takes_nothing_and_to_keep_little() -> No
             tcp = socket.IPPROTO_TCP
             assert accepted.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == STALL_MS == 12_000
             assert accepted.getsockopt(tcp, getattr(socket, "TCP_NOTSENT_LOWAT", 25)) == NOT_SENT
+
+
+async def test_what_the_system_gives_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[socket.socket] = []
+
+    def keeping(host: str, port: int) -> socket.socket:
+        kept.append(listen(host, port))
+        return kept[-1]
+
+    monkeypatch.setattr(process, "listen", keeping)
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    less = 4096 if hard == resource.RLIM_INFINITY else hard - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (less, hard))
+    try:
+        async with staged():
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+            (sock,) = kept
+            told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    # of a listening socket tcpi_sacked is the length of its queue
+    assert struct.unpack_from("=I", told, 28) == (min(BACKLOG, _longest_queue()),)
+
+
+def _longest_queue() -> int:
+    return int(Path("/proc/sys/net/core/somaxconn").read_text())
 
 
 def test_a_taken_port_is_refused() -> None:

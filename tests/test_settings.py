@@ -148,6 +148,7 @@ def test_what_is_given_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
         ("linger", "0"),
         ("history", "0"),
         ("history", "1e3"),
+        ("history", "10000001"),
         ("heartbeat", "nan"),
         ("heartbeat", "inf"),
         ("stream_lifetime", "soon"),
@@ -203,6 +204,14 @@ def test_everything_that_is_wrong_is_told_at_once_and_no_secret(
 @pytest.mark.parametrize("text", [f"{SECRET}@localhost", f":{SECRET}", SECRET])
 def test_a_misspelt_broker_is_not_printed_whole(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert SECRET not in "\n".join(refusal(monkeypatch, broker_url=text))
+
+
+def test_a_password_that_breaks_a_url_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("wss://user:hunter2/x@host/ws", "wss://user:hunter2\u2100@host/ws"):
+        (problem,) = refusal(monkeypatch, upstream_ws_url=text)
+        assert problem.startswith("SLUICE_UPSTREAM_WS_URL: ")
+        assert "hunter" not in problem
+        assert "user:" not in problem
 
 
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

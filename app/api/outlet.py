@@ -14,8 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "sluice.connection"
 HEAD_TIME = 10.0
-"""Seconds that a client may take to send the head of a request."""
+"""Seconds that a client may take to send a request: its head, as no route reads a body."""
 LONGEST_HEAD = 64 * 1024
+"""Bytes of a request that are read, and what one more read brings."""
 _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -63,45 +64,55 @@ class ConnectionOutlet:
 class StreamProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, which lends its transport to event streams.
 
-    uvicorn itself bounds neither the size of a request's head nor the time to send one.
+    uvicorn itself bounds neither the size of a request's head nor the time to send one. What
+    follows a head (a body, trailers) counts with it, so that it is no way around the bounds.
     """
 
     outlet: ConnectionOutlet | None = None
     _late: asyncio.TimerHandle | None = None
-    _head = 0
+    _came = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        """Expect a request's head."""
+        """Expect a request."""
         super().connection_made(transport)
-        self._await_head()
+        self._await_request()
 
     def data_received(self, data: bytes) -> None:
-        """Refuse a head that is too long before it takes more memory."""
-        if self._late is not None:
-            self._head += len(data)
-            if self._head > LONGEST_HEAD:
-                self.transport.write(_TOO_LONG)
-                self.transport.close()
-                return
+        """Refuse a request that is too long before it takes more memory."""
+        self._came += len(data)
+        if self._came > LONGEST_HEAD:
+            self._refuse()
+            return
+        if not self._answering:  # even an empty line, which begins no request, ends the idle time
+            self._await_request()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Put the connection where a stream finds it."""
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: {"protocol": self}}
+        self._await_request()
+
+    def on_message_complete(self) -> None:
+        """The request came in time."""
+        self._came = 0
+        self._request_over()
+        super().on_message_complete()
+
+    @property
+    def _answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    def _refuse(self) -> None:
+        if not (self._answering or (bool(self.cycle) and self.cycle.more_body)):
+            self.transport.write(_TOO_LONG)  # elsewhere it would be taken for a part of an answer
+        self.transport.close()
+
+    def _await_request(self) -> None:
         if self._late is None:
-            self._await_head()
+            self._late = self.loop.call_later(HEAD_TIME, self.transport.abort)
 
-    def on_headers_complete(self) -> None:
-        """The head came in time."""
-        self._head_over()
-        super().on_headers_complete()
-
-    def _await_head(self) -> None:
-        self._head = 0
-        self._late = self.loop.call_later(HEAD_TIME, self.transport.abort)
-
-    def _head_over(self) -> None:
+    def _request_over(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
@@ -120,7 +131,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whatever comes now has nowhere to go."""
-        self._head_over()
+        self._request_over()
         if self.outlet is not None:
             self.outlet.lose()
         super().connection_lost(exc)

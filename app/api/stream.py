@@ -155,11 +155,12 @@ def _read(texts: Iterable[str] | None) -> frozenset[Channel]:
 async def _require(markets: Markets, channels: Iterable[Channel]) -> None:
     """Refuse what the exchange does not list; an exchange that is away or slow refuses nothing.
 
-    What could not be checked here is checked by the leader before it is followed.
+    What could not be checked here is checked by the leader before it is followed. What can be
+    told without asking comes first, so that a slow answer about another does not let it through.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            for channel in channels:
+            for channel in sorted(channels, key=lambda channel: markets.knows(channel) is None):
                 with suppress(UpstreamUnavailable):
                     await markets.require(channel)
 

@@ -101,6 +101,16 @@ class TestSingle:
         assert body["data"]["scale_index"] == 0
         assert "stale" in body
 
+    async def test_a_part_of_the_book_does_not_encode_the_whole(self) -> None:
+        gateway = Gateway()
+        gateway.hear(BOOK)
+        kept = gateway.hub.store.get(Channel.parse("depth:BTC_USDT:0"))
+        assert kept is not None
+        assert (await gateway.get("/v1/depth/BTC_USDT?limit=1")).status_code == 200
+        assert kept._snapshot is None
+        assert (await gateway.get("/v1/depth/BTC_USDT")).status_code == 200
+        assert kept._snapshot is not None
+
     async def test_scales_are_told_apart(self) -> None:
         gateway = Gateway()
         gateway.hear(BOOK, given.book("BTC_USDT", asks=[("9", "1")], full=True, scale=1))

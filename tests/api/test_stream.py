@@ -3,11 +3,22 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.e2e.process import Stage, Stream, at_once, opened, positions, soon, staged
+from tests.e2e.process import (
+    Stage,
+    Stream,
+    at_once,
+    following,
+    opened,
+    positions,
+    soon,
+    staged,
+)
 from tests.oracle.sse import Block
 
 PRICE = "lastprice:BTC_USDT"
@@ -214,6 +225,37 @@ async def test_refusals_come_before_the_stream_and_reach_nobody() -> None:
         assert "NOPE" not in asked
         assert "depth" not in asked
         assert (await stage.http.get("/v1/status")).json()["streams"]["open"] == 0
+
+
+@asynccontextmanager
+async def mute() -> AsyncIterator[str]:
+    """A host that takes connections and says nothing."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_market_is_checked_while_the_scales_cannot_be() -> None:
+    async def refused(stage: Stage) -> None:
+        books = [f"depth:{market}:0" for market in ("BTC_USDT", "ETH_USDT", "SOL_USDT")]
+        for number in range(8):
+            wrong = f"ticker:NOPE{number}_USDT"
+            status, _ = await problem(stage, following(*books, wrong))
+            assert status == 404, wrong
+            status, _ = await problem(stage, following(*books, f"depth:NOPE{number}_USDT:0"))
+            assert status == 404, wrong
+
+    async with staged(upstream_scales_url="http://127.0.0.1:1") as stage:
+        await refused(stage)
+    async with mute() as scales, staged(upstream_scales_url=scales) as stage:
+        assert (await stage.http.get("/v1/markets")).status_code == 200
+        async with asyncio.timeout(1.5):
+            await refused(stage)
 
 
 async def test_another_method_or_host_is_refused() -> None:

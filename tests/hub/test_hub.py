@@ -7,7 +7,9 @@ import pytest
 
 from app.domain.channel import Channel
 from app.errors import NotReady
+from app.hub import subscription
 from app.hub.subscription import SLICE
+from tests.e2e.waiting import until
 from tests.fakes.outlet import FakeOutlet
 from tests.given import at, made
 from tests.hub.place import BTC, ETH, Place, fields, positions, settle
@@ -70,6 +72,16 @@ class TestStarting:
         place.tick(BTC, 4)
         assert positions(outlet) == ["7-1", "7-2", "7-3", "7-4"]
 
+    async def test_an_event_in_the_very_turn_is_no_second_snapshot(self, place: Place) -> None:
+        place.tick(BTC, 1)
+        outlet, empty = place.join("ticker:*"), place.join(ETH)
+        place.publish(made(BTC, "7-2", type_="update", previous="7-1"))
+        place.publish(made(ETH, "7-3"))
+        await settle()
+        told = [(one["position"], one["type"]) for one in outlet.events()]
+        assert told == [("7-1", "snapshot"), ("7-2", "update"), ("7-3", "snapshot")]
+        assert positions(empty) == ["7-3"]
+
     async def test_a_turn_goes_out_as_one_write(self, place: Place) -> None:
         outlet = place.join("ticker:*")
         await settle()
@@ -120,6 +132,38 @@ class TestStarting:
         place.join("ticker:*")
         place.tick(BTC, 500)
         assert positions(live) == ["7-500"]
+
+
+class TestLongHistories:
+    """The steps of a turn are made few here, so that a short history is a long one."""
+
+    async def test_a_resume_lets_others_in_between(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(subscription, "STEPS", 10)
+        for first in range(1, 500, 10):
+            place.tick(BTC, first)
+            place.tick(ETH, first + 1, first + 9)
+        live, outlet = place.join("ticker:A_B"), place.join(BTC, after="7-1")
+        got = positions(outlet)
+        assert len(got) <= 1, "it went on in the turn that it came in"
+        turns = 0
+        while len(got) < 49:
+            turns += 1
+            place.tick("ticker:A_B", 500 + turns)
+            assert positions(live) == [f"7-{500 + turns}"]
+            await asyncio.sleep(0)
+            assert turns < 100
+            got += positions(outlet)
+        assert turns > 40
+        assert got == [f"7-{number}" for number in range(11, 500, 10)]
+
+    async def test_and_takes_no_stack(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(subscription, "STEPS", 1)
+        place.tick(BTC, 1, 1500)
+        outlet = place.join(BTC, after="7-1", high=10**9)
+        await until(lambda: not place.hub.catching_up, "it is live")
+        assert positions(outlet) == [f"7-{number}" for number in range(2, 1501)]
 
 
 class TestStatus:
@@ -281,6 +325,45 @@ class TestWatching:
             await settle()
             await place.hub.drain(1)
         await watch()
+
+
+class TestShuttingDown:
+    @pytest.mark.parametrize("after", [None, "7-1", "7-9", "x"])
+    async def test_a_stream_that_was_let_in_before_is_ended_as_it_joins(
+        self, place: Place, after: str | None
+    ) -> None:
+        place.tick(BTC, 1)
+        await place.hub.drain(0)
+        outlet = place.join(BTC, after=after)
+        assert outlet.closed
+        *_, goodbye = outlet.controls()
+        assert (goodbye["type"], goodbye["reason"]) == ("bye", "drain")
+        place.tick(BTC, 2)
+        await asyncio.sleep(2)
+        assert outlet.take() == []
+
+    async def test_to_close_ends_every_stream_and_wakes_who_waits(self, place: Place) -> None:
+        async def watch() -> None:
+            with pytest.raises(NotReady):
+                await place.hub.changed(Channel.parse(BTC))
+
+        place.tick(BTC, 1)
+        live, waiting, gone = place.join(BTC), place.join(BTC, after="7-9"), place.join(BTC)
+        stuck = place.join(BTC, high=10)
+        place.leave(gone)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            tasks.create_task(watch())
+            await settle()
+            place.hub.close()
+            place.hub.close()
+        for outlet in (live, waiting):
+            *_, goodbye = outlet.controls()
+            assert (goodbye["type"], goodbye["reason"]) == ("bye", "drain")
+            assert outlet.closed
+        assert (stuck.aborts, gone.gone) == (1, False)
+        await watch()
+        late = place.join(BTC)
+        assert late.closed
 
 
 class TestCounting:
