@@ -435,6 +435,15 @@ def test_the_transcript_marks_directions(
         assert line in written
 
 
+def test_a_channel_broken_without_its_wildcard_is_told() -> None:
+    talk = Talk()
+    talk.live(PRICE, TICKERS)
+    assert talk.session.broken() == {}
+    talk.session.lose(talk.now, BTC)
+    assert talk.session.broken() == {BTC: talk.session.run(BTC)}
+    assert talk.session.run(BTC) > talk.session.run(TICKERS)
+
+
 @given(st.lists(st.text() | st.binary(), max_size=30))
 def test_no_frame_makes_a_session_raise(frames: list[str | bytes]) -> None:
     talk = Talk(garbage_limit=20)
