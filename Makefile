@@ -24,10 +24,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What fails on real sockets beside two others, on a busy machine, is tried once more by itself: what
+# is really broken fails again.
 tests: $(VENV)/.installed-dev browser
 	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -n 3 --dist worksteal $(WET_ONLY)
+	$(BIN)/pytest -n 3 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
 browser:
