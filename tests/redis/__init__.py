@@ -1,0 +1,1 @@
+"""Real Redis servers, alone and in topologies, and the network between them and a test."""
