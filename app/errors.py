@@ -8,8 +8,9 @@ GatewayError
 │   ├── ProtocolViolation    they broke the protocol; counted loudly
 │   └── UpstreamUnavailable  a REST host did not answer, or not usably
 ├── BusError
-│   ├── BrokerUnavailable    the broker cannot be reached now
-│   └── LeaseLost            another process leads; not a failure: step down
+│   ├── BrokerUnavailable    the broker cannot be reached now, or takes nothing
+│   ├── LeaseLost            this process leads no more; not a failure: step down
+│   └── Unreadable           something stands on the road that no Sluice of this version wrote
 └── ClientError              rendered as problem+json with its status
     ├── MalformedRequest     400 or 422
     ├── NotAllowed           401 or 403
@@ -55,11 +56,15 @@ class BusError(GatewayError):
 
 
 class BrokerUnavailable(BusError):
-    """The broker cannot be reached now."""
+    """The broker cannot be reached now, or takes nothing."""
 
 
 class LeaseLost(BusError):
-    """The journal has moved on without us: another process leads."""
+    """Leading is over: the journal has moved on without this process, or its time has passed."""
+
+
+class Unreadable(BusError):
+    """Something stands on the road that no Sluice of this version wrote."""
 
 
 class ClientError(GatewayError):

@@ -127,4 +127,10 @@ class Metrics:
             registry=self.registry,
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
         )
+        self.broker_losses = counter("sluice_broker_losses", "Times that the broker was lost")
+        self.broker_holes = counter(
+            "sluice_broker_holes", "Holes in what was published, filled from the journal"
+        )
+        self.terms = counter("sluice_lease_terms", "Times that this process has come to lead")
+        self.leading = gauge("sluice_lease_held", "Whether this process leads")
         self.requests = counter("sluice_http_requests", "HTTP requests answered", "route", "status")

@@ -6,7 +6,8 @@ the journal no longer reaches back far enough it is told everything anew by ``Sn
 Notices (health, wishes) are the latest word, not a chain: only the last of each sender counts.
 """
 
-from collections.abc import AsyncIterator, Iterable
+import random
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,14 @@ Notice = Health | Wish
 Heard = Snapshots | Entry | Notice
 
 
+def delays() -> Iterator[float]:
+    """Seconds between attempts to reach a broker: soon at first, each second in the end."""
+    delay = 0.05
+    while True:
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
+        delay = min(delay * 2, 1.0)
+
+
 class Broker(Protocol):
     """One journal and its listeners. Every method may raise BrokerUnavailable."""
 
@@ -44,16 +53,23 @@ class Broker(Protocol):
         """Put an entry at the journal's end.
 
         Raises LeaseLost unless ``entry.previous`` is the journal's last position. Appending the
-        journal's last entry again is a retry and succeeds.
+        journal's last entry again is a retry and succeeds. The opening of an epoch may also follow
+        more than the journal holds: what a broker has lost stays lost, and its leader knows more.
         """
 
     async def save(
         self, watermark: Position, changed: Iterable[Envelope], gone: Iterable[Channel]
     ) -> None:
-        """Keep snapshots: all state up to ``watermark`` is in them. Fenced like an append."""
+        """Keep snapshots: all state up to ``watermark`` is in them. Fenced like an append.
 
-    async def history(self, after: Position) -> list[Entry] | None:
-        """The entries with events after a position; None if the journal does not reach back."""
+        At the opening of an epoch they replace all that were kept.
+        """
+
+    async def history(self, after: Position, until: Position | None = None) -> list[Entry] | None:
+        """The entries with events after a position, up to the one that holds ``until``.
+
+        None if the journal does not reach back that far without a hole.
+        """
 
     async def tell(self, notice: Notice) -> None:
         """Let every process know; not kept beyond the next notice of the same sender."""

@@ -10,33 +10,17 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 from app.bus.broker import Heard, Notice, Snapshots
+from app.bus.messages import Packed
 from app.domain.channel import Channel
-from app.domain.event import Entry, Envelope, decode
+from app.domain.event import Entry, Envelope
 from app.domain.health import Health
-from app.domain.position import Position
+from app.domain.position import START, Position
 from app.errors import LeaseLost
 
 HOT = 256
 """Events at the journal's end that are kept as they are, for listeners about to hear them."""
-
-
-class _Cold(NamedTuple):
-    """An entry, packed."""
-
-    previous: Position | None
-    position: Position
-    raws: tuple[bytes, ...]
-
-    @staticmethod
-    def of(entry: Entry) -> "_Cold":
-        raws = tuple(envelope.raw for envelope in entry.envelopes)
-        return _Cold(entry.previous, entry.position, raws)
-
-    def entry(self) -> Entry:
-        return Entry(self.previous, self.position, tuple(map(decode, self.raws)))
 
 
 class MemoryBroker:
@@ -45,7 +29,7 @@ class MemoryBroker:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._hot: deque[Entry] = deque()
-        self._cold: deque[_Cold] = deque()
+        self._cold: deque[Packed] = deque()
         self._hot_events = 0
         self._trimmed = 0
         self._events = 0
@@ -67,7 +51,7 @@ class MemoryBroker:
         self._events += len(entry.envelopes)
         self._hot_events += len(entry.envelopes)
         while len(self._hot) > 1 and self._hot_events > HOT:
-            packed = _Cold.of(self._hot.popleft())
+            packed = Packed.of(self._hot.popleft())
             self._hot_events -= len(packed.raws)
             self._cold.append(packed)
         self._trim()
@@ -75,7 +59,7 @@ class MemoryBroker:
 
     def _trim(self) -> None:
         while True:
-            oldest = self._cold[0] if self._cold else _Cold.of(self._hot[0])
+            oldest = self._cold[0] if self._cold else Packed.of(self._hot[0])
             if self._events - len(oldest.raws) < self._keep:
                 return
             if self._cold:
@@ -93,6 +77,8 @@ class MemoryBroker:
         """Keep snapshots, if their leader still leads."""
         if self._last is None or watermark.epoch < self._last.epoch:
             raise LeaseLost(f"the journal ends at {self._last}, after {watermark}")
+        if watermark.sequence == 0:
+            self._snapshots.clear()
         for one in changed:
             self._snapshots[one.channel] = one
         for channel in gone:
@@ -100,12 +86,12 @@ class MemoryBroker:
         self._watermark = watermark
         self._wake()
 
-    async def history(self, after: Position) -> list[Entry] | None:
-        """The entries with events after a position."""
+    async def history(self, after: Position, until: Position | None = None) -> list[Entry] | None:
+        """The entries with events after a position, up to the one with another."""
         if self._floor is not None and after < self._floor:
             return None
-        cold = [entry.entry() for entry in self._cold if entry.position > after]
-        return cold + [entry for entry in self._hot if entry.position > after]
+        cold = [one.entry() for one in self._cold if _within(one, after, until)]
+        return cold + [one for one in self._hot if _within(one, after, until)]
 
     async def tell(self, notice: Notice) -> None:
         """Let every listener know."""
@@ -160,6 +146,10 @@ class MemoryBroker:
         if number < len(self._cold):
             return self._cold[number].entry()
         return self._hot[number - len(self._cold)]
+
+
+def _within(entry: Entry | Packed, after: Position, until: Position | None) -> bool:
+    return entry.position > after and (until is None or (entry.previous or START) < until)
 
 
 class _Listener:

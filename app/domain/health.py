@@ -41,7 +41,7 @@ class ConnectionHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The leader's whole report, made at ``at`` (Unix seconds)."""
+    """The report of the process ``leader``, made at ``at`` (Unix seconds)."""
 
     epoch: int
     at: float
@@ -50,6 +50,7 @@ class Health:
     connections: tuple[ConnectionHealth, ...] = ()
     following: dict[Channel, Following] = field(default_factory=dict)
     audits: dict[Channel, float] = field(default_factory=dict)
+    leader: str = ""
 
     def following_of(self, channel: Channel) -> Following | None:
         """How the upstream follows ``channel``, by itself or under its wildcard."""

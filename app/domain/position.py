@@ -25,6 +25,10 @@ class Position(NamedTuple):
         return f"{self.epoch}-{self.sequence}"
 
 
+START = Position(0, 0)
+"""Before everything."""
+
+
 def next_epoch(highest: int, clock: float) -> int:
     """The epoch of a new leader: above every known one, and at least ``clock`` in Unix ms.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from app.domain.book import OrderBook
 from app.domain.channel import Channel, Kind
 from app.domain.event import Data, Envelope, envelope
-from app.domain.position import Position
+from app.domain.position import START, Position
 
 LAST = 100
 """How many trades a channel remembers."""
@@ -144,7 +144,7 @@ class Store:
 
     def __init__(self) -> None:
         self._states: dict[Kind, dict[Channel, State]] = {kind: {} for kind in _REDUCERS}
-        self.head = Position(0, 0)
+        self.head = START
 
     def get(self, channel: Channel) -> State | None:
         """The state of one channel; None if nothing is known of it."""

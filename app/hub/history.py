@@ -1,11 +1,11 @@
 """The last events a process heard, as ready frames, for streams that resume."""
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from app.domain.channel import Channel
-from app.domain.position import Position
+from app.domain.position import START, Position
 
 Refusal = Literal["history_expired", "unknown_position"]
 
@@ -16,7 +16,7 @@ class History:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._slack = max(keep // 8, 1)
-        self._floor = Position(0, 0)
+        self._floor = START
         self._positions: list[Position] = []
         self._channels: list[Channel | None] = []
         self._frames: list[bytes] = []
@@ -25,6 +25,11 @@ class History:
     def head(self) -> Position:
         """The last position heard."""
         return self._positions[-1] if self._positions else self._floor
+
+    @property
+    def floor(self) -> Position:
+        """Events up to here are not kept."""
+        return self._floor
 
     def start(self, at: Position) -> None:
         """Begin anew after ``at``: everything up to it is only known as state."""
@@ -39,11 +44,22 @@ class History:
         """Note an event."""
         self._append(position, channel, frame)
 
+    def prepend(self, after: Position, events: Iterable[tuple[Position, Channel, bytes]]) -> None:
+        """Put those before all others that lie between ``after`` and the floor, all there are."""
+        positions, channels, frames = [], [], []
+        for position, channel, frame in events:
+            if after < position <= self._floor:
+                positions.append(position)
+                channels.append(channel)
+                frames.append(frame)
+        self._positions[:0], self._channels[:0], self._frames[:0] = positions, channels, frames
+        self._floor = after
+
     def refusal(self, after: Position) -> Refusal | None:
         """Why a stream cannot resume after a position; None if it can."""
         if after > self.head:
             return "unknown_position"
-        if after == self._floor and after > Position(0, 0):
+        if after == self._floor and after > START:
             return None
         at = bisect_right(self._positions, after)
         if at == 0:

@@ -17,12 +17,13 @@ from typing import Any
 from app.domain.channel import Channel, Kind
 from app.domain.event import Entry
 from app.domain.health import Health, Upstream
-from app.domain.position import Position
+from app.domain.position import START, Position
 from app.domain.store import Store
 from app.errors import NotReady
 from app.hub import sse
 from app.hub.groups import Group, Groups, chunk
 from app.hub.history import History
+from app.hub.recall import Older, Recall
 from app.hub.subscription import SLICE, End, Outlet, Subscription
 from app.telemetry import Metrics
 
@@ -46,7 +47,14 @@ class HubOptions:
 class Hub:
     """All event streams of a process, fed by the broker, reading the replica's store."""
 
-    def __init__(self, store: Store, options: HubOptions, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        options: HubOptions,
+        metrics: Metrics,
+        *,
+        older: Older | None = None,
+    ) -> None:
         self.store = store
         self.health: Health | None = None
         self.status: tuple[Upstream, float] = ("down", time.time())
@@ -58,6 +66,7 @@ class Hub:
         self._subscriptions: dict[Subscription, None] = {}
         self._catching_up: dict[Subscription, None] = {}
         self._early: dict[Subscription, Position] = {}
+        self.recall = Recall(self._history, older, self._resume_or_reset)
         self._watchers: dict[Channel, list[asyncio.Future[None]]] = {}
         self._version = 0
         self._status = self._status_block()
@@ -78,14 +87,14 @@ class Hub:
     def reload(self, head: Position | None) -> None:
         """The store was loaded anew: what lies between is not in the history."""
         self.loaded = True
-        self._history.start(head or Position(0, 0))
+        self._history.start(head or START)
         for subscription in self._subscriptions:
             if subscription.live:
                 self._leave(subscription)
-            if subscription not in self._early and not subscription.ended:
+            if not self._waits(subscription) and not subscription.ended:
                 self._reset(subscription, "history_expired")
         for subscription in list(self._subscriptions):
-            if subscription not in self._early:
+            if not self._waits(subscription):
                 self._feed(subscription)
         self._wake(self._watchers)
 
@@ -151,7 +160,7 @@ class Hub:
         finally:
             subscription.ended = True
             self._leave(subscription)
-            self._early.pop(subscription, None)
+            self._forget(subscription)
             self._catching_up.pop(subscription, None)
             del self._subscriptions[subscription]
             self._metrics.streams.set(len(self._subscriptions))
@@ -160,7 +169,7 @@ class Hub:
         """Say goodbye and close; a client that is not reading just has its connection dropped."""
         self._metrics.streams_ended.labels(reason).inc()
         self._leave(subscription)
-        self._early.pop(subscription, None)
+        self._forget(subscription)
         subscription.ended = True
         if subscription.paused_since is not None:
             self._abort(subscription)
@@ -169,12 +178,14 @@ class Hub:
         subscription.outlet.close()
 
     def require_open(self) -> None:
-        """Raise NotReady when this process is shutting down."""
+        """Raise NotReady when this process is starting or shutting down."""
+        if not self.loaded:
+            raise NotReady("this process is starting: the state is not loaded yet")
         if self.draining:
             raise NotReady("this process is shutting down")
 
     async def changed(self, channel: Channel) -> None:
-        """Wait for the next event on a channel; raises NotReady when the process shuts down."""
+        """Wait for the next event on a channel; raises NotReady when this process is not open."""
         self.require_open()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._watchers.setdefault(channel, [])
@@ -247,6 +258,12 @@ class Hub:
             self._resume_at(subscription, position)
 
     def _resume_at(self, subscription: Subscription, position: Position) -> None:
+        """Resume out of the history, or wait for what the broker has kept from before it."""
+        expired = self._history.refusal(position) == "history_expired"
+        if not (expired and self.recall.ask(subscription, position)):
+            self._resume_or_reset(subscription, position)
+
+    def _resume_or_reset(self, subscription: Subscription, position: Position) -> None:
         refusal = self._history.refusal(position)
         if refusal is None:
             subscription.at = position
@@ -254,6 +271,14 @@ class Hub:
         else:
             self._reset(subscription, refusal)
         self._feed(subscription)
+
+    def _waits(self, subscription: Subscription) -> bool:
+        """Whether it is held back until its position is known here."""
+        return subscription in self._early or subscription in self.recall
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._early.pop(subscription, None)
+        self.recall.forget(subscription)
 
     def _admit_early(self) -> None:
         for subscription, position in list(self._early.items()):
@@ -267,7 +292,7 @@ class Hub:
             self._resume_at(subscription, position)
 
     def _reset(self, subscription: Subscription, reason: str) -> None:
-        subscription.at = Position(0, 0)
+        subscription.at = START
         subscription.by_history = False
         self._write(subscription, sse.control({"type": "reset", "reason": reason}))
 
@@ -305,7 +330,7 @@ class Hub:
     def _drained(self, subscription: Subscription) -> None:
         """The outlet has drained: catch up, or end what must not miss an event and did."""
         subscription.paused_since = None
-        if subscription.ended or subscription in self._early:
+        if subscription.ended or self._waits(subscription):
             return
         if subscription.lagging and subscription.each_counts and subscription.owed(self.store):
             self.end(subscription, "slow")

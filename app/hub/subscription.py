@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from app.domain.channel import Channel, Kind
-from app.domain.position import Position
+from app.domain.position import START
 from app.domain.store import State, Store
 from app.hub import sse
 from app.hub.history import History
@@ -71,7 +71,7 @@ class Subscription:
         self.channels = channels
         self.outlet = outlet
         self.ends_at = ends_at
-        self.at = Position(0, 0)
+        self.at = START
         self.by_history = False
         self.live = False
         self.ended = False

@@ -6,17 +6,23 @@ A new broker joins by a factory in ``BROKERS``; ``keep`` is the number of events
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from app.bus.broker import Broker, Heard, Snapshots, Wish
+from app.bus.link import Link
 from app.bus.memory import MemoryBroker
+from app.bus.redis import RedisBroker
 from app.domain.channel import Channel
 from app.domain.event import Entry
 from app.domain.health import Health
 from app.domain.position import Position
 from app.errors import LeaseLost
+from app.telemetry import Metrics
 from tests.given import at, entry, made
+from tests.redis.servers import BINARIES, server
 
 LIMIT = 5.0
 """Seconds after which what should be heard counts as lost."""
@@ -29,7 +35,24 @@ async def _memory(keep: int) -> AsyncIterator[Broker]:
     yield MemoryBroker(keep)
 
 
-BROKERS: dict[str, Factory] = {"memory": _memory}
+def _on(binary: Path) -> Factory:
+    @asynccontextmanager
+    async def broker(keep: int) -> AsyncIterator[Broker]:
+        with TemporaryDirectory() as folder:
+            async with server(Path(folder), binary=binary, appendonly="no") as running:
+                link = Link(running.url, limit=LIMIT)
+                try:
+                    yield RedisBroker(link, keep, linger=60, health_ttl=60, metrics=Metrics())
+                finally:
+                    await link.close()
+
+    return broker
+
+
+BROKERS: dict[str, Factory] = {
+    "memory": _memory,
+    **{name: _on(binary) for name, binary in BINARIES.items()},
+}
 
 
 @pytest.fixture(name="factory", params=BROKERS)

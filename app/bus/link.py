@@ -1,0 +1,222 @@
+"""One process's way to Redis: the client its URL asks for, and nothing but typed errors [redis-py].
+
+Every key is in one hash slot, and what is published goes over sharded pub/sub, so that one server,
+Sentinel and Cluster are spoken to alike (Redis 7.0 and newer, Valkey).
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
+
+from app.errors import BrokerUnavailable
+
+SLOT = "{sluice}"
+"""Every key begins with it, so all are in one hash slot."""
+
+_PARTS = re.compile(r"([^/?]*)(/[^?]*)?(\?.*)?", re.DOTALL)
+_PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
+
+
+class Address:
+    """What a broker's URL says; raises ValueError, whose text never quotes a password.
+
+    ``redis://host:port/db``, ``rediss://…`` (TLS), ``redis+sentinel://host:port,…/service`` and
+    ``redis+cluster://host:port,…``; user, password and options as redis-py takes them from a URL,
+    ``sentinel_username`` and ``sentinel_password`` among the options for the sentinels themselves.
+    """
+
+    def __init__(self, url: str) -> None:
+        scheme, found, rest = url.partition("://")
+        protocol, _, self.flavour = scheme.partition("+")
+        if not found or protocol not in {"redis", "rediss"} or self.flavour not in _PORTS:
+            raise ValueError(
+                "expected memory://, redis://, rediss://, redis+sentinel:// or redis+cluster://, "
+                + (f"got scheme {scheme!r}" if found else "got no scheme")
+            )
+        authority, path, query = _PARTS.fullmatch(rest).groups(default="")  # type: ignore[union-attr] # matches any text
+        user, at, hosts = authority.rpartition("@")
+        self.hosts = [_host(text, _PORTS[self.flavour]) for text in hosts.split(",")]
+        if len(self.hosts) > 1 and not self.flavour:
+            raise ValueError("expected one host:port; several need +sentinel or +cluster")
+        self.service = path.strip("/")
+        if self.flavour == "sentinel" and not self.service:
+            raise ValueError("expected the service's name: redis+sentinel://host:port,…/service")
+        database = "" if self.flavour else path
+        try:
+            self.options: dict[str, Any] = dict(
+                parse_url(f"{protocol}://{user}{at}{_spelt(self.hosts[0])}{database}{query}")
+            )
+        except ValueError as error:  # some of its texts quote the whole address
+            known = str(error) if str(error).startswith("Invalid value for ") else "unreadable"
+            raise ValueError(f"expected user, password and options of a URL: {known}") from None
+        if not self.flavour and self.service and "db" not in self.options:
+            raise ValueError("expected a database's number after the host")
+
+    @property
+    def database(self) -> int:
+        """The number of the database; pub/sub knows no databases, so channels are named by it."""
+        return int(self.options.get("db", 0))
+
+    def __str__(self) -> str:
+        """Where it is, without user and password."""
+        scheme = "rediss" if self.options.get("connection_class") is SSLConnection else "redis"
+        flavour = f"+{self.flavour}" if self.flavour else ""
+        after = {"sentinel": f"/{self.service}", "cluster": "", "": f"/{self.database}"}
+        return f"{scheme}{flavour}://{','.join(map(_spelt, self.hosts))}{after[self.flavour]}"
+
+
+def _host(text: str, usual: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        if parts.hostname and parts.port != 0:
+            return parts.hostname, parts.port or usual
+    except ValueError:
+        pass
+    raise ValueError("expected host:port, several separated by commas")
+
+
+def _spelt(host: tuple[str, int]) -> str:
+    name, port = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+class Link:
+    """Commands, scripts and a subscription; every wait ends after ``limit`` seconds.
+
+    Raises BrokerUnavailable for whatever keeps Redis from doing what it is asked.
+    """
+
+    def __init__(self, url: str, *, limit: float) -> None:
+        self.address = Address(url)
+        self.limit = limit
+        self._client = _client(self.address, limit)
+        self.channel = self.key(f"events:{self.address.database}")
+
+    @staticmethod
+    def key(name: str) -> str:
+        """The key of that name."""
+        return f"{SLOT}:{name}"
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def call(self, *command: Any, limit: float | None = None) -> Any:
+        """The answer to a command."""
+        with _translated():
+            async with asyncio.timeout(self.limit if limit is None else limit):
+                return await self._client.execute_command(*command)
+
+    async def run(
+        self, script: str, keys: Iterable[str], *arguments: Any, limit: float | None = None
+    ) -> Any:
+        """The answer of a Lua script; it runs as a whole or not at all."""
+        names = [self.channel if key == "events" else self.key(key) for key in keys]
+        return await self.call("EVAL", script, len(names), *names, *arguments, limit=limit)
+
+    @asynccontextmanager
+    async def subscribed(self) -> AsyncIterator["Subscribed"]:
+        """Hear what is published, from the moment the block begins."""
+        client: Redis | None = None
+        with _translated():
+            async with asyncio.timeout(self.limit):
+                client = await self._publisher()
+                pubsub = client.pubsub()
+        try:
+            with _translated():
+                async with asyncio.timeout(self.limit):
+                    await pubsub.ssubscribe(self.channel)
+                    while await pubsub.get_message(timeout=self.limit) is None:
+                        pass
+            yield Subscribed(pubsub)
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call] # not typed by the library
+            if client is not self._client:
+                await client.aclose()
+
+    async def _publisher(self) -> Redis:
+        """A client of the server that publishes on our channel."""
+        if isinstance(self._client, Redis):
+            return self._client
+        await self._client.execute_command("EXISTS", self.channel)  # learns who has the slot now
+        node = self._client.get_node_from_key(self.channel)
+        if node is None:
+            raise BrokerUnavailable("no server of the cluster has our slot")
+        options = _options(self.address, self.limit)
+        return Redis(**options | {"host": node.host, "port": int(node.port)})
+
+
+class Subscribed:
+    """Messages as they come."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+
+    async def message(self, patience: float) -> bytes | None:
+        """The next message; None after ``patience`` seconds without one. A pong is empty."""
+        with _translated():
+            found = await self._pubsub.get_message(timeout=patience)
+        if found is None:
+            return None
+        if found["type"] == "sunsubscribe":
+            raise BrokerUnavailable("the server has ended the subscription")
+        return bytes(found["data"]) if found["type"] == "smessage" else b""
+
+    async def ping(self) -> None:
+        """Ask for a sign of life on this connection: an empty message."""
+        with _translated():
+            await self._pubsub.ping()
+
+
+@contextmanager
+def _translated() -> Any:
+    try:
+        yield
+    except TimeoutError:
+        raise BrokerUnavailable("no answer in time") from None
+    except (RedisError, RedisClusterException, OSError) as error:
+        raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _options(address: Address, limit: float) -> dict[str, Any]:
+    """What every connection is opened with."""
+    options = dict(address.options)
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    return options | {
+        "socket_timeout": None,  # each wait is limited by its caller
+        "socket_connect_timeout": limit,
+        "retry": Retry(NoBackoff(), 1),  # a connection out of the pool may have died there
+        "protocol": 2,
+    }
+
+
+def _client(address: Address, limit: float) -> Redis | RedisCluster:
+    options = _options(address, limit)
+    if not address.flavour:
+        return Redis(**options)
+    for name in ("host", "port"):
+        options.pop(name)
+    if address.flavour == "cluster":
+        options.pop("db", None)
+        nodes = [ClusterNode(*host) for host in address.hosts]
+        return RedisCluster(startup_nodes=nodes, **options)
+    own = ("sentinel_username", "sentinel_password")
+    sentinel = {name.removeprefix("sentinel_"): options.pop(name, None) for name in own}
+    shared = {name: one for name, one in options.items() if name.startswith(("ssl", "socket_"))}
+    sentinels = Sentinel(  # type: ignore[no-untyped-call] # not typed by the library
+        address.hosts, sentinel_kwargs=shared | sentinel, **options
+    )
+    primary: Redis = sentinels.master_for(address.service)
+    return primary

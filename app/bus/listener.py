@@ -1,0 +1,237 @@
+"""One listener to the broker in Redis: hears everything in order, whatever happens to Redis.
+
+A task reads what is published into an inbox with a bound; what does not fit, or was missed while
+the connection was lost, is read from the journal instead. So the inbox is for speed alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+
+from app.bus.broker import Heard, Notice, Snapshots, Wish, delays
+from app.bus.journal import Journal
+from app.bus.link import Link, Subscribed
+from app.bus.messages import Packed, load_health, load_wish
+from app.bus.scripts import RAISE
+from app.domain.event import Entry
+from app.domain.position import START, Position
+from app.errors import BrokerUnavailable, Unreadable
+from app.telemetry import Metrics, logger
+
+log = logger("listener")
+
+INBOX = 2048
+"""Events that may wait in the inbox; more are dropped, all of them, and read from the journal."""
+QUIET = 1.0
+"""Seconds of silence after which the connection is tried and the journal looked at."""
+GATHER = 0.005
+"""Seconds for which notices are gathered: of each sender only the last counts."""
+LOOK = 0.05
+"""Seconds between looks for snapshots that meet the journal: the leader saves each second."""
+
+
+class Inbox:
+    """What was published and not yet taken."""
+
+    def __init__(self, most: int) -> None:
+        self.woken = asyncio.Event()
+        self.behind = True
+        self.notices: dict[str, tuple[Position, Notice]] = {}
+        self.entries: deque[Packed] = deque()
+        self._most = most
+        self._events = 0
+
+    def put(self, message: bytes) -> None:
+        """Take a published message: its kind, then what the scripts say; raises Unreadable."""
+        self.woken.set()
+        kind, text = message[:1], message[1:]
+        if kind == b"E":
+            self._put_entry(Packed.loads(text))
+            return
+        end, _, body = text.partition(b"\n")
+        notice = load_health(body) if kind == b"H" else load_wish(body)
+        self.keep(Position.parse(end.decode("latin-1")) or START, notice)
+
+    def keep(self, end: Position, notice: Notice, *, newest: bool = True) -> None:
+        """A notice, told when the journal ended at ``end``; only its sender's newest is kept."""
+        sender = notice.process if isinstance(notice, Wish) else ""
+        if newest or sender not in self.notices:
+            self.notices[sender] = (end, notice)
+
+    def take_notices(self) -> Iterator[tuple[Position, Notice]]:
+        """The notices, while there are any."""
+        while self.notices:
+            yield self.notices.pop(next(iter(self.notices)))
+
+    def take(self) -> Packed:
+        """The oldest entry."""
+        packed = self.entries.popleft()
+        self._events -= len(packed.raws)
+        return packed
+
+    def lose(self) -> None:
+        """Something was missed, or is about to be: the journal has to tell."""
+        self.entries.clear()
+        self._events = 0
+        self.behind = True
+        self.woken.set()
+
+    def _put_entry(self, packed: Packed) -> None:
+        self.entries.append(packed)
+        self._events += len(packed.raws)
+        if self._events > self._most:
+            self.lose()
+
+
+class Listener:
+    """Follows the chain of entries; ``known`` gives entries that this process itself appended."""
+
+    def __init__(
+        self,
+        link: Link,
+        metrics: Metrics,
+        *,
+        keep: int,
+        known: Callable[[Position], Entry | None],
+    ) -> None:
+        self._link = link
+        self._journal = Journal(link)
+        self._metrics = metrics
+        self._known = known
+        self._inbox = Inbox(min(keep, INBOX))
+        self._head = START
+        self._loaded = False
+        self._needed = START
+        self._renewed = True
+
+    # The inbox is filled
+
+    async def read(self) -> None:
+        """Fill the inbox until cancelled."""
+        pauses = delays()
+        while True:
+            try:
+                async with self._link.subscribed() as messages:
+                    self._renewed = True
+                    self._inbox.lose()
+                    async for message in self._messages(messages):
+                        pauses = delays()
+                        self._inbox.put(message)
+            except Unreadable as error:
+                log.warning("message not readable", reason=str(error))
+            except BrokerUnavailable as error:
+                self._metrics.broker_losses.inc()
+                log.warning("broker lost", reason=str(error))
+            await asyncio.sleep(next(pauses))
+
+    async def _messages(self, messages: Subscribed) -> AsyncIterator[bytes]:
+        """What comes, while signs of life do."""
+        silent = False
+        while True:
+            message = await messages.message(QUIET)
+            if message:
+                yield message
+            elif message is None:
+                if silent:
+                    raise BrokerUnavailable("the subscription gives no sign of life")
+                self._inbox.lose()
+                await messages.ping()
+            silent = message is None
+
+    # The inbox is emptied
+
+    async def hear(self) -> AsyncGenerator[Heard]:
+        """Snapshots, then every entry that follows, and notices when no entry waits."""
+        pauses = delays()
+        while True:
+            try:
+                async for one in self._due():
+                    pauses = delays()
+                    yield one
+            except (BrokerUnavailable, Unreadable) as error:
+                log.info("not up to date", reason=str(error))
+                self._inbox.lose()
+                await asyncio.sleep(next(pauses))
+            else:
+                self._inbox.woken.clear()
+                await self._inbox.woken.wait()
+
+    async def _due(self) -> AsyncIterator[Heard]:
+        """All that there is to hear now."""
+        inbox = self._inbox
+        while inbox.behind or inbox.entries or inbox.notices:
+            if inbox.behind:
+                inbox.behind = False
+                async for one in self._replay():
+                    yield one
+                await self._recall_notices()
+            elif inbox.entries:
+                entry = self._follow(inbox.take())
+                if entry is not None:
+                    yield entry
+            else:
+                await asyncio.sleep(GATHER)
+                for end, notice in inbox.take_notices():
+                    await self._compare(end)
+                    yield notice
+
+    def _follow(self, packed: Packed) -> Entry | None:
+        """The entry, if it is news; a hole before it is the journal's to fill."""
+        if (packed.previous or START) > self._head:
+            self._metrics.broker_holes.inc()
+            self._inbox.lose()
+            return None
+        return self._advance(packed) if packed.position > self._head else None
+
+    async def _replay(self) -> AsyncIterator[Heard]:
+        """What the journal holds after the head, or else the snapshots and what it holds then."""
+        while True:
+            if not self._loaded:
+                yield await self._load()
+            async for packed in self._journal.after(self._head):
+                if (packed.previous or START) > self._head:
+                    self._loaded, self._needed = False, packed.previous or START
+                    break
+                yield self._advance(packed)
+                if self._inbox.behind:
+                    return  # the rest of this page may be gone from the journal by now
+            else:
+                return
+
+    async def _load(self) -> Snapshots:
+        """Snapshots that meet the journal, once there are any."""
+        while True:
+            snapshots = await self._journal.snapshots()
+            watermark = snapshots.watermark or START
+            if watermark >= max(self._needed, await self._journal.floor()):
+                self._head, self._loaded = watermark, True
+                return snapshots
+            await asyncio.sleep(LOOK)
+
+    def _advance(self, packed: Packed) -> Entry:
+        """Take an entry that follows; raises Unreadable, and wants snapshots from beyond it."""
+        try:
+            entry = self._known(packed.position) or packed.entry()
+        except Unreadable:
+            self._loaded, self._needed = False, packed.position
+            raise
+        self._head = packed.position
+        return entry
+
+    async def _recall_notices(self) -> None:
+        """What was told before the subscription began, where nothing newer was heard."""
+        if self._renewed:
+            self._renewed = False
+            for notice in await self._journal.notices():
+                self._inbox.keep(self._head, notice, newest=False)
+
+    async def _compare(self, end: Position) -> None:
+        """Set our head against the end of the journal that a notice names.
+
+        A journal that ends before it has lost something. Then no epoch up to ours may ever be taken
+        again: nobody would follow it.
+        """
+        if end > self._head:
+            self._inbox.lose()
+        elif end < self._head and await self._journal.end() < self._head:
+            await self._link.run(RAISE, ("epoch",), self._head.epoch)

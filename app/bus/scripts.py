@@ -1,0 +1,156 @@
+"""What Redis does for us as one step each, in Lua: every write that must be fenced.
+
+The journal is a stream whose ids are positions; an entry holds ``total`` (of the events up to and
+with it) and ``entry`` (see messages). ``epoch`` is the fence: the highest epoch that has begun.
+"""
+
+_FENCE = """
+local function epoch_of(position) return tonumber(string.match(position, '^%d+') or 0) end
+local function before(one, other)
+  local a, b = epoch_of(one), epoch_of(other)
+  if a ~= b then return a < b end
+  return tonumber(string.match(one, '%d+$') or 0) < tonumber(string.match(other, '%d+$') or 0)
+end
+local function last_of(journal)
+  local last = redis.call('XREVRANGE', journal, '+', '-', 'COUNT', 1)[1]
+  if last then return last[1], tonumber(last[2][2]) end
+  return '', 0
+end
+local function fence_of(key) return tonumber(redis.call('GET', key) or 0) end
+"""
+
+APPEND = (
+    _FENCE
+    + """
+-- KEYS journal, epoch, events. ARGV: position, previous, entry, number of events, events to keep
+local at, total = last_of(KEYS[1])
+if at == ARGV[1] then return {at, ''} end
+local opens = string.match(ARGV[1], '%-0$') and before(at, ARGV[2])
+if fence_of(KEYS[2]) > epoch_of(ARGV[1]) or not before(at, ARGV[1])
+  or (at ~= ARGV[2] and not opens) then
+  return {at, redis.call('GET', KEYS[2]) or ''}
+end
+total = total + ARGV[4]
+redis.call('XADD', KEYS[1], ARGV[1], 'total', string.format('%.0f', total), 'entry', ARGV[3])
+redis.call('SPUBLISH', KEYS[3], 'E' .. ARGV[3])
+while true do
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  if total - tonumber(first[2][2]) < tonumber(ARGV[5]) then return {ARGV[1], ''} end
+  redis.call('XDEL', KEYS[1], first[1])
+end
+"""
+)
+
+SAVE = (
+    _FENCE
+    + """
+-- KEYS journal, epoch, snapshots. ARGV: watermark, number of changed, channel and envelope of each,
+-- then the channels that are gone
+local at = last_of(KEYS[1])
+local mine = epoch_of(ARGV[1])
+if at == '' or mine < epoch_of(at) or mine < fence_of(KEYS[2]) then return at end
+if string.match(ARGV[1], '%-0$') then redis.call('DEL', KEYS[3]) end
+local changed = 2 + 2 * tonumber(ARGV[2])
+for i = 3, changed, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+for i = changed + 1, #ARGV do redis.call('HDEL', KEYS[3], ARGV[i]) end
+redis.call('HSET', KEYS[3], 'watermark', ARGV[1])
+return false
+"""
+)
+
+TELL_HEALTH = (
+    _FENCE
+    + """
+-- KEYS journal, epoch, health, events. ARGV: epoch, health, milliseconds it holds
+if fence_of(KEYS[2]) > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+redis.call('SPUBLISH', KEYS[4], 'H' .. last_of(KEYS[1]) .. '\\n' .. ARGV[2])
+return 1
+"""
+)
+
+TELL_WISH = (
+    _FENCE
+    + """
+-- KEYS journal, wishes, events. ARGV: process, wish, milliseconds it holds
+-- each wish with when it was told; what a step of the clock makes of that is put right when it is
+-- told again
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local wishes = redis.call('HGETALL', KEYS[2])
+for i = 1, #wishes, 2 do
+  local age = now - tonumber(string.match(wishes[i + 1], '^%d+'))
+  if math.abs(age) > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[2], wishes[i]) end
+end
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[2])
+redis.call('SPUBLISH', KEYS[3], 'W' .. last_of(KEYS[1]) .. '\\n' .. ARGV[2])
+return 1
+"""
+)
+
+RAISE = """
+-- KEYS epoch. ARGV: the highest epoch that a process knows
+if tonumber(redis.call('GET', KEYS[1]) or 0) >= tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+
+TAKE = """
+-- KEYS lease, epoch, journal, vacant.
+-- ARGV: process, the highest epoch it knows, the text it may replace
+local holder = redis.call('GET', KEYS[1]) or ''
+local fence = tonumber(redis.call('GET', KEYS[2]) or 0)
+local epoch = math.max(fence, tonumber(ARGV[2]))
+local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+local at = last and last[1] or ''
+if last then epoch = math.max(epoch, tonumber(string.match(at, '^%d+'))) end
+if holder ~= ARGV[3] and string.match(holder, '^%S+') ~= ARGV[1] then
+  if epoch > fence then redis.call('SET', KEYS[2], string.format('%.0f', epoch)) end
+  return {holder}
+end
+local now = redis.call('TIME')
+epoch = math.max(epoch + 1, now[1] * 1000 + math.floor(now[2] / 1000))
+local text = string.format('%.0f', epoch)
+redis.call('SET', KEYS[2], text)
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. text .. ' 0')
+redis.call('DEL', KEYS[4])
+return {'', text, at}
+"""
+
+RENEW = """
+-- KEYS lease. ARGV: process and epoch, number of the renewal
+local holder = redis.call('GET', KEYS[1]) or ''
+if string.match(holder, '^%S+ %S+') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2])
+return 1
+"""
+
+RELEASE = """
+-- KEYS lease, vacant. ARGV: process and epoch
+if string.match(redis.call('GET', KEYS[1]) or '', '^%S+ %S+') ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('LPUSH', KEYS[2], '1')
+return 1
+"""
+
+LEAVE = """
+-- KEYS tokens. ARGV: milliseconds between two in the long run, how many at once
+-- what is kept is when the next would be due in the long run; a clock that was set back, or a due
+-- time farther away than it can be, makes nobody wait longer than for one burst
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local due = math.min(tonumber(redis.call('GET', KEYS[1]) or 0), now + interval * burst)
+local early = due - interval * (burst - 1) - now
+if early > 0 then return early end
+local text = string.format('%.0f', math.max(due, now) + interval)
+redis.call('SET', KEYS[1], text, 'PX', 2 * interval * burst)
+return 0
+"""
+
+PROBE = """
+-- KEYS probe, events. Whether what we do is allowed here; an empty message is heard by nobody
+redis.call('SET', KEYS[1], '1', 'PX', 1000)
+redis.call('SPUBLISH', KEYS[2], '')
+return 1
+"""
