@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from app.errors import HandshakeFailed, TokenRefused, UpstreamUnavailable
+from app.bus.link import Link
+from app.bus.redis import troubles
+from app.errors import BrokerUnavailable, HandshakeFailed, TokenRefused, UpstreamUnavailable
 from app.main import rest_of
 from app.settings import Settings, unknown_settings
 from app.upstream.connection import SocketOptions, open_socket, socket_url
 from app.upstream.rest import Rest
+
+LIMIT = 5.0
+"""Seconds that the broker may take for an answer."""
 
 USUAL = "BTC_USDT"
 """A market to ask about when there is no list to take one from."""
@@ -18,11 +23,25 @@ USUAL = "BTC_USDT"
 async def check(settings: Settings) -> list[str]:
     """Ask the exchange for what a start would ask for; each problem names its variable."""
     problems = [f"{name}: there is no such setting" for name in unknown_settings(os.environ)]
+    if settings.shared:
+        problems += [f"SLUICE_BROKER_URL: {problem}" async for problem in _broker(settings)]
     async with httpx.AsyncClient(trust_env=False) as client:
         rest = rest_of(settings, client)
-        problems += [problem async for problem in _socket(settings, rest)]
+        if settings.role != "serve":
+            problems += [problem async for problem in _socket(settings, rest)]
         problems += [problem async for problem in _lists(rest)]
     return problems
+
+
+async def _broker(settings: Settings) -> AsyncIterator[str]:
+    link = Link(settings.broker_url.get_secret_value(), limit=LIMIT)
+    try:
+        async for problem in troubles(link):
+            yield problem
+    except BrokerUnavailable as error:
+        yield f"{link.address} cannot be used: {error}"
+    finally:
+        await link.close()
 
 
 async def _socket(settings: Settings, rest: Rest) -> AsyncIterator[str]:

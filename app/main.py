@@ -6,7 +6,8 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
 import httpx
 from fastapi import FastAPI
@@ -18,16 +19,21 @@ from app.api import catalogue, health, private, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.guard import Guard
+from app.bus.broker import Broker
+from app.bus.lease import Lease, OwnLease, RedisLease
+from app.bus.link import Link
 from app.bus.memory import MemoryBroker
+from app.bus.pace import SharedPace
+from app.bus.redis import RedisBroker
 from app.domain.store import Store
-from app.feed import Replica, follow, lead
+from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.wishes import Wishes
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry import Metrics, configure_logging, logger
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets
-from app.upstream.pool import Pool, PoolOptions
+from app.upstream.pool import Leave, Pool, PoolOptions
 from app.upstream.rest import Credentials, Rest, RestOptions
 from app.upstream.session import SessionOptions
 
@@ -36,6 +42,11 @@ log = logger("main")
 JOURNAL = 10_000
 """Events that the in-process journal keeps: its one listener is never far behind, and streams
 resume from the hub's history."""
+
+
+LOAD = 2.0
+"""Seconds for which a start waits for the state; after that the process serves, and says that it
+is not ready."""
 
 
 def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") -> FastAPI:
@@ -58,13 +69,9 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     )
     app.state.settings = settings
     app.state.failed = False
-    for router in (
-        stream.router,
-        state.router,
-        catalogue.router,
-        private.router,
-        health.router,
-    ):
+    app.state.hand_over = lambda: None
+    data = (stream.router, state.router, catalogue.router, private.router)
+    for router in (*(() if settings.role == "feed" else data), health.router):
         app.include_router(router)
     problems.install(app)
     schemas.install(app)
@@ -120,38 +127,71 @@ def pool_options(settings: Settings) -> PoolOptions:
     )
 
 
+class _Bus(NamedTuple):
+    """What the processes of a deployment share."""
+
+    broker: Broker
+    lease: Lease
+    leave: Leave | None = None
+
+
+@asynccontextmanager
+async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncIterator[_Bus]:
+    if not settings.shared:
+        yield _Bus(MemoryBroker(min(settings.history, JOURNAL)), OwnLease())
+        return
+    ttl = settings.lease_ttl
+    link = Link(settings.broker_url.get_secret_value(), limit=min(2.0, ttl * 0.4))
+    log.info("broker", url=str(link.address), process=process)
+    broker = RedisBroker(
+        link, settings.history, linger=settings.linger, health_ttl=ttl, metrics=metrics
+    )
+    try:
+        yield _Bus(broker, RedisLease(link, process, ttl=ttl), SharedPace(link).leave)
+    finally:
+        await link.close()
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     """Run the background tasks around the serving; a crash of one ends the process."""
     settings: Settings = app.state.settings
     metrics = Metrics()
+    process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     store = Store()
     wishes = Wishes(settings.pinned, linger=settings.linger, limit=settings.max_followed)
-    hub = app.state.hub = Hub(
-        store,
-        HubOptions(settings.history, settings.heartbeat, settings.stream_lifetime),
-        metrics,
-    )
-    replica = Replica(store, hub, wishes, process=f"{socket.gethostname()}-{secrets.token_hex(4)}")
-    broker = MemoryBroker(min(settings.history, JOURNAL))
+    hub: Hub | None = None
     try:
         async with (
             httpx.AsyncClient(trust_env=False) as client,
+            _bus(settings, process, metrics) as bus,
             asyncio.TaskGroup() as tasks,
         ):
+            options = HubOptions(settings.history, settings.heartbeat, settings.stream_lifetime)
+            older = bus.broker.history if settings.shared else None
+            hub = app.state.hub = Hub(store, options, metrics, older=older)
+            replica = Replica(store, hub, wishes, process)
             rest = rest_of(settings, client)
             markets = Markets(rest)
-            pool = Pool(rest, pool_options(settings), metrics)
             background = [
                 tasks.create_task(
-                    follow(broker, replica, health_ttl=settings.lease_ttl), name="follow"
-                ),
-                tasks.create_task(
-                    lead(broker, replica, pool, markets, Audit(rest, metrics)), name="lead"
+                    follow(bus.broker, replica, health_ttl=settings.lease_ttl), name="follow"
                 ),
                 tasks.create_task(hub.run(), name="hub"),
+                tasks.create_task(hub.recall.run(), name="recall"),
             ]
-            await replica.loaded.wait()
+            if settings.role != "serve":
+                pool = Pool(rest, pool_options(settings), metrics, leave=bus.leave)
+                upstream = Upstream(pool, markets, Audit(rest, metrics))
+                leading = tasks.create_task(
+                    lead(bus.lease, bus.broker, replica, upstream, metrics), name="lead"
+                )
+                background.append(leading)
+                if settings.shared:
+                    app.state.hand_over = leading.cancel
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOAD):
+                    await replica.loaded.wait()
             yield State(
                 hub=hub,
                 admission=Admission(
@@ -161,11 +201,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 markets=markets,
                 metrics=metrics,
                 limits=Limits(settings.stale_after, anonymous=settings.anonymous == "market"),
+                process=process,
             )
             for task in background:
                 task.cancel()
     except* Exception as crash:
         app.state.failed = True
-        hub.close()
+        if hub is not None:
+            hub.close()
         log.critical("a background task crashed", exc_info=crash)
         signal.raise_signal(signal.SIGTERM)

@@ -14,8 +14,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.bus.link import Address
 from app.domain.channel import Channel
 from app.errors import MalformedRequest
+
+MEMORY = "memory://"
+"""The broker inside one process."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -54,7 +58,8 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    broker_url: str = "memory://"
+    broker_url: SecretStr = SecretStr(MEMORY)
+    role: Literal["all", "feed", "serve"] = "all"
     upstream_ws_url: WebSocketUrl = "wss://api-ws.cryptomus.com/ws"
     upstream_api_url: HttpUrl = "https://api.cryptomus.com"
     upstream_markets_url: HttpUrl = "https://api-app.cryptomus.com"
@@ -115,12 +120,9 @@ class Settings(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _broker(cls, value: str) -> str:
-        if value != "memory://":
-            # what stands before :// is shown; without it the value may be a password out of place
-            scheme, found, _ = value.partition("://")
-            seen = f"scheme {scheme!r}" if found else "no scheme"
-            raise ValueError(f"only memory:// is served yet, got {seen}")
+    def _broker(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() != MEMORY:
+            Address(value.get_secret_value())  # its ValueErrors quote nothing that may be secret
         return value
 
     @model_validator(mode="after")
@@ -130,6 +132,10 @@ class Settings(BaseSettings):
             found.append(
                 "SLUICE_UPSTREAM_USER_ID and SLUICE_UPSTREAM_API_KEY go together: set both or none"
             )
+        if self.role != "all" and not self.shared:
+            found.append(
+                f"SLUICE_ROLE {self.role} needs other processes, and SLUICE_BROKER_URL is {MEMORY}"
+            )
         if self.upstream_pong_timeout + self.upstream_ping_interval >= 60:
             found.append(
                 "SLUICE_UPSTREAM_PING_INTERVAL plus SLUICE_UPSTREAM_PONG_TIMEOUT must stay under "
@@ -138,6 +144,11 @@ class Settings(BaseSettings):
         if found:
             raise ValueError("; ".join(found))
         return self
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may share the broker."""
+        return self.broker_url.get_secret_value() != MEMORY
 
     @property
     def pinned(self) -> frozenset[Channel]:

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from app import main
+from app.api.deps import State
 from app.bus.memory import MemoryBroker
 from app.domain.event import Entry
 from app.main import create_app
@@ -18,7 +19,7 @@ from app.settings import Settings
 from app.simulator import Options, Simulator
 from tests.e2e.process import following, opened, settings_for, soon
 
-BACKGROUND = {"follow", "lead", "hub"}
+BACKGROUND = {"follow", "lead", "hub", "recall"}
 
 
 def named_tasks() -> set[str]:
@@ -30,7 +31,7 @@ async def test_the_lifespan_runs_the_background_tasks_and_ends_them() -> None:
         app = create_app(settings_for(exchange))
         async with app.router.lifespan_context(app) as state:
             assert state is not None
-            assert set(state) == {"hub", "admission", "wishes", "markets", "metrics", "limits"}
+            assert set(state) == set(State.__annotations__)
             assert state["hub"].loaded
             assert named_tasks() >= BACKGROUND
             await soon(lambda: state["hub"].status[0] == "live", "the upstream is live")

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from app.domain.channel import Channel
 from app.settings import Settings, SettingsError, read_settings
@@ -37,6 +38,7 @@ def test_the_defaults_of_the_contract() -> None:
         name: getattr(settings, name)
         for name in (
             "broker_url",
+            "role",
             "upstream_user_id",
             "upstream_api_key",
             "upstream_connections",
@@ -62,7 +64,8 @@ def test_the_defaults_of_the_contract() -> None:
         )
     }
     assert found == {
-        "broker_url": "memory://",
+        "broker_url": SecretStr("memory://"),
+        "role": "all",
         "upstream_user_id": None,
         "upstream_api_key": None,
         "upstream_connections": 2,
@@ -127,7 +130,14 @@ def test_what_is_given_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "text"),
     [
         ("broker_url", "kafka://x"),
-        ("broker_url", "redis://localhost/0"),
+        ("broker_url", "redis+kafka://localhost"),
+        ("broker_url", "redis://"),
+        ("broker_url", "redis://localhost/mine"),
+        ("broker_url", "redis://localhost:0/0"),
+        ("broker_url", "redis://one:1,two:2/0"),
+        ("broker_url", "redis+sentinel://one:1,two:2"),
+        ("broker_url", "redis://localhost?db=x"),
+        ("role", "leader"),
         ("upstream_ws_url", "http://x"),
         ("upstream_ws_url", "wss://"),
         ("upstream_ws_url", "ws://x/ws?token=1"),
@@ -184,13 +194,19 @@ def test_contradictions_between_variables(monkeypatch: pytest.MonkeyPatch) -> No
     assert "SLUICE_UPSTREAM_PING_INTERVAL" in told
 
 
+@pytest.mark.parametrize("role", ["feed", "serve"])
+def test_a_role_needs_other_processes(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    (problem,) = refusal(monkeypatch, role=role)
+    assert problem.startswith(f"SLUICE_ROLE {role} needs other processes")
+
+
 def test_everything_that_is_wrong_is_told_at_once_and_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problems = refusal(
         monkeypatch,
         history="many",
-        broker_url=f"redis://:{SECRET}@localhost/0",
+        broker_url=f"kafka://:{SECRET}@localhost/0",
         upstream_api_url=f"https://me:{SECRET}@example.org",
         upstream_ws_url=f"wss://example.org?token={SECRET}",
         upstream_api_key=SECRET,
@@ -201,7 +217,34 @@ def test_everything_that_is_wrong_is_told_at_once_and_no_secret(
     assert SECRET not in told
 
 
-@pytest.mark.parametrize("text", [f"{SECRET}@localhost", f":{SECRET}", SECRET])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6379/0",
+        "rediss://user:word@redis.example.org/3?ssl_cert_reqs=none",
+        "redis+sentinel://one:26379,two:26379,three/sluice?db=2",
+        "redis+cluster://:word@one:6379,two",
+    ],
+)
+def test_every_form_of_a_broker_is_taken(url: str) -> None:
+    settings = read_settings(broker_url=SecretStr(url), role="serve")
+    assert settings.shared
+    assert settings.broker_url.get_secret_value() == url
+    assert "word" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SECRET}@localhost",
+        f":{SECRET}",
+        SECRET,
+        f"redis://:{SECRET}@localhost:none/0",
+        f"redis://:{SECRET}\u2100@localhost/0?db=x",
+        f"redis://:{SECRET}/x@localhost/0",
+        f"redis+sentinel://:{SECRET}@localhost",
+    ],
+)
 def test_a_misspelt_broker_is_not_printed_whole(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert SECRET not in "\n".join(refusal(monkeypatch, broker_url=text))
 

@@ -30,6 +30,7 @@ class State(TypedDict):
     markets: Markets
     metrics: Metrics
     limits: Limits
+    process: str
 
 
 def _state(connection: HTTPConnection) -> State:
@@ -56,6 +57,10 @@ async def _metrics(connection: HTTPConnection) -> Metrics:
     return _state(connection)["metrics"]
 
 
+async def _process(connection: HTTPConnection) -> str:
+    return _state(connection)["process"]
+
+
 async def _limits(connection: HTTPConnection) -> Limits:
     return _state(connection)["limits"]
 
@@ -65,4 +70,5 @@ AdmissionDep = Annotated[Admission, Depends(_admission)]
 WishesDep = Annotated[Wishes, Depends(_wishes)]
 MarketsDep = Annotated[Markets, Depends(_markets)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
+ProcessDep = Annotated[str, Depends(_process)]
 LimitsDep = Annotated[Limits, Depends(_limits)]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app import __version__
 from app.api.answers import is_stale
-from app.api.deps import HubDep, LimitsDep, MetricsDep, WishesDep
+from app.api.deps import HubDep, LimitsDep, MetricsDep, ProcessDep, WishesDep
 from app.api.rights import signed_in
 from app.api.schemas import answers, problems
 from app.domain.channel import Channel
@@ -67,7 +67,7 @@ async def metrics(metrics: MetricsDep) -> Response:
     dependencies=[Depends(signed_in)],
     responses=answers("Status") | problems(401),
 )
-async def status(hub: HubDep, limits: LimitsDep) -> Response:
+async def status(hub: HubDep, limits: LimitsDep, process: ProcessDep) -> Response:
     """The upstream, the lease, what is followed and how fresh it is, the streams open."""
     upstream, since = hub.status
     health = hub.health
@@ -76,8 +76,13 @@ async def status(hub: HubDep, limits: LimitsDep) -> Response:
     return _json(
         {
             "version": __version__,
+            "process": process,
             "upstream": {"status": upstream, "since": round(since, 3)},
-            "lease": {"held": health is not None, "epoch": _epoch(hub)},
+            "lease": {
+                "held": health is not None,
+                "epoch": _epoch(hub),
+                "leader": None if health is None else health.leader,
+            },
             "position": str(hub.store.head),
             "connections": [] if health is None else list(health.connections),
             "channels": [

@@ -276,10 +276,11 @@ class UpstreamStatus(BaseModel):
 
 
 class LeaseStatus(BaseModel):
-    """Whether some process leads, and in which epoch."""
+    """Whether some process leads, which, and in which epoch."""
 
     held: bool
     epoch: int | None
+    leader: Annotated[str | None, Field(description="The leader's `process`")]
 
 
 class ConnectionStatus(BaseModel):
@@ -314,6 +315,7 @@ class Status(BaseModel):
     """A running gateway at a glance."""
 
     version: str
+    process: Annotated[str, Field(description="The name of the process that answers")]
     upstream: UpstreamStatus
     lease: LeaseStatus
     position: Annotated[PositionText, Field(description="The last event this process heard")]

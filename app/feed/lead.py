@@ -1,25 +1,28 @@
-"""The pipe: lead() = pool → sequencer → broker, follow() = broker → store → hub.
+"""lead() = lease → pool → sequencer → broker: one process of a deployment at a time.
 
-Every process follows; the one that leads also runs the upstream. There is no short cut between the
-two: the leader's own clients are served through the broker.
+What ends a term is never an error of the process: it follows on, and may lead again.
 """
 
 import asyncio
+import random
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Never
 
-from app.bus.broker import Broker, Snapshots, Wish
+from app.bus.broker import Broker, delays
+from app.bus.lease import Lease, Term
 from app.domain.channel import Channel
-from app.domain.event import Entry
-from app.domain.health import ConnectionHealth, Following, Health, Upstream
-from app.domain.position import Position, next_epoch
+from app.domain.event import Entry, Event
+from app.domain.health import ConnectionHealth, Following, Health
+from app.domain.health import Upstream as Status
+from app.domain.position import START
 from app.domain.sequencer import Sequencer
-from app.domain.store import Depth, State, Store
-from app.errors import UnknownChannel, UpstreamUnavailable
-from app.hub.hub import Hub
-from app.hub.wishes import Wishes
-from app.telemetry import logger
+from app.domain.store import Depth, Store
+from app.errors import BrokerUnavailable, LeaseLost, UnknownChannel, UpstreamUnavailable
+from app.feed.follow import Replica, either
+from app.telemetry import Metrics, logger
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets
 from app.upstream.pool import Pool
@@ -35,124 +38,111 @@ UNLISTED = 60.0
 BEAT = 1.0
 """Seconds between the leader's health reports, and between its saves."""
 
+BATCH = 1024
+"""Events in one entry at most: what follows them in the same turn makes the next."""
 
-@dataclass
-class Replica:
-    """What one process knows: the state, and how far in the journal that reaches."""
+CATCH_UP = 5.0
+"""Seconds that a new leader waits for its replica to reach the journal's end. If it cannot, no
+snapshots meet the journal, and only a leader can make some."""
 
-    store: Store
-    hub: Hub
-    wishes: Wishes
-    process: str
-    head: Position | None = None
-    loaded: asyncio.Event = field(default_factory=asyncio.Event)
-    heard_health: float = 0.0
-    bell: asyncio.Event = field(default_factory=asyncio.Event)
+CUT_OFF = 3
+"""Lease times without a live connection after which another process may try."""
 
-    def __post_init__(self) -> None:
-        self.wishes.on_more = self.ring
-
-    def ring(self) -> None:
-        """Wake everyone who took the bell; the next wish rings another."""
-        self.bell.set()
-        self.bell = asyncio.Event()
+STAY_OUT = 60.0
+"""Seconds for which who has handed over leaves the lease to the others, jittered down by half."""
 
 
-async def follow(broker: Broker, replica: Replica, *, health_ttl: float) -> None:
-    """Keep the replica and its clients up to date until cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_hear(broker, replica), name="follow-hear")
-        tasks.create_task(_wish(broker, replica), name="follow-wish")
-        tasks.create_task(_expire_health(replica, health_ttl), name="follow-health")
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What a leader talks to the exchange with."""
+
+    pool: Pool
+    markets: Markets
+    audit: Audit
 
 
-async def _hear(broker: Broker, replica: Replica) -> None:
-    now = asyncio.get_running_loop().time
-    store, hub = replica.store, replica.hub
-    async with broker.listen() as heard:
-        async for one in heard:
-            match one:
-                case Entry():
-                    for envelope in one.envelopes:
-                        store.apply(envelope)
-                    replica.head = one.position
-                    hub.publish(one)
-                case Health():
-                    replica.heard_health = now()
-                    for state in _unfollowed(store, one):
-                        store.forget(state.channel)
-                    hub.report(one, one.upstream, one.since)
-                case Wish():
-                    if one.process != replica.process:
-                        replica.wishes.heard(one.process, one.channels, now())
-                case Snapshots():
-                    replica.head = one.watermark
-                    store.reload(one.watermark or Position(0, 0), one.envelopes)
-                    hub.reload(one.watermark)
-                    replica.loaded.set()
+class Outage:
+    """When a leader that cannot reach the exchange hands over. Pure: monotonic seconds.
 
+    Once in an outage: if nobody can reach it, the lease does not go round for ever.
+    """
 
-def _unfollowed(store: Store, health: Health) -> list[State]:
-    """The states of channels that were no longer followed when the leader said so."""
-    return [
-        state
-        for state in store
-        if health.following_of(state.channel) is None and state.received < health.at
-    ]
+    def __init__(self, ttl: float) -> None:
+        self._ttl = ttl
+        self._handed_over = float("-inf")
+        self._out_until = float("-inf")
 
+    def due(self, cut_off_since: float, live_at: float, now: float) -> bool:
+        """Whether to hand over: cut off for long, and anyone was live since the last time."""
+        return now - cut_off_since >= CUT_OFF * self._ttl and self._handed_over <= live_at
 
-async def _wish(broker: Broker, replica: Replica) -> None:
-    """Tell the other processes what this one's clients want: at once, and again in time."""
-    now = asyncio.get_running_loop().time
-    told: frozenset[Channel] | None = None
-    told_at = 0.0
-    while True:
-        bell = replica.bell
-        own = replica.wishes.own(now())
-        if own != told or now() - told_at >= replica.wishes.linger / 3:
-            await broker.tell(Wish(replica.process, own))
-            told, told_at = own, now()
-        await _either(bell, BEAT)
+    def hand_over(self, now: float, jitter: float) -> None:
+        """Stay out for a while; ``jitter`` is in [0, 1)."""
+        self._handed_over = now
+        self._out_until = now + STAY_OUT * (1 - jitter / 2)
 
-
-async def _expire_health(replica: Replica, ttl: float) -> None:
-    """No health for a lease's time: nobody leads, and the upstream counts as down."""
-    now = asyncio.get_running_loop().time
-    while True:
-        await asyncio.sleep(ttl / 4)
-        if replica.hub.health is not None and now() - replica.heard_health > ttl:
-            replica.hub.report(None, "down", time.time())
-
-
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not longer than some seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+    def patience(self, now: float) -> float:
+        """Seconds for which to leave a free lease to the others."""
+        return self._ttl if now < self._out_until else 0.0
 
 
 async def lead(
-    broker: Broker, replica: Replica, pool: Pool, markets: Markets, audit: Audit
+    lease: Lease, broker: Broker, replica: Replica, upstream: Upstream, metrics: Metrics
+) -> Never:
+    """Lead whenever the lease is to be had, until cancelled."""
+    now = asyncio.get_running_loop().time
+    outage = Outage(lease.ttl)
+    while True:
+        term = await lease.acquire(
+            lambda: replica.head.epoch if replica.head else 0,
+            patience=lambda: outage.patience(now()),
+        )
+        metrics.terms.inc()
+        metrics.leading.set(1)
+        try:
+            await _serve(term, lease, broker, replica, upstream, outage)
+        except* (LeaseLost, BrokerUnavailable) as ended:
+            log.warning("not leading", epoch=term.epoch, reason=_reason(ended))
+        finally:
+            metrics.leading.set(0)
+            await lease.release()
+
+
+async def _serve(
+    term: Term,
+    lease: Lease,
+    broker: Broker,
+    replica: Replica,
+    upstream: Upstream,
+    outage: Outage,
 ) -> None:
-    """Run the upstream and publish what it says, in a new epoch, until cancelled."""
-    await replica.loaded.wait()
-    leader = _Leader(broker, replica, pool, markets, audit)
-    await broker.append(leader.sequencer.open())
-    log.info("leading", epoch=leader.epoch)
+    """One term, until it is over."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(pool.run(), name="lead-pool")
+        tasks.create_task(lease.keep(), name="lead-keep")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP):
+                await replica.caught_up(term.end)
+        leader = _Leader(term, lease, broker, replica, upstream)
+        await leader.open()
+        log.info("leading", epoch=term.epoch)
+        tasks.create_task(upstream.pool.run(), name="lead-pool")
         tasks.create_task(leader.publish(), name="lead-publish")
         tasks.create_task(leader.want(), name="lead-want")
         tasks.create_task(leader.report(), name="lead-report")
         tasks.create_task(leader.save(), name="lead-save")
-        tasks.create_task(audit.run(pool, leader.top), name="lead-audit")
+        tasks.create_task(leader.hand_over_when_cut_off(outage), name="lead-hand-over")
+        tasks.create_task(upstream.audit.run(upstream.pool, leader.top), name="lead-audit")
+
+
+def _reason(ended: BaseExceptionGroup[Exception]) -> str:
+    """What ended a term: the first of what its tasks say."""
+    first = ended.exceptions[0]
+    return _reason(first) if isinstance(first, BaseExceptionGroup) else str(first)
 
 
 def _judge(
     connections: Iterable[ConnectionHealth], following: Iterable[Following], now: float
-) -> Upstream:
+) -> Status:
     """Down: no connection is live. Degraded: a followed channel is not.
 
     While all connections are live a channel may take a moment to be confirmed: one that a client
@@ -170,47 +160,88 @@ class _Leader:
     """One term of leading."""
 
     def __init__(
-        self, broker: Broker, replica: Replica, pool: Pool, markets: Markets, audit: Audit
+        self, term: Term, lease: Lease, broker: Broker, replica: Replica, upstream: Upstream
     ) -> None:
+        self._lease = lease
         self._broker = broker
         self._replica = replica
-        self._pool = pool
-        self._markets = markets
-        self._audit = audit
+        self._pool = upstream.pool
+        self._markets = upstream.markets
+        self._audit = upstream.audit
         self._looked_up: set[Channel] = set()
-        self._upstream: tuple[Upstream, float] = ("down", time.time())
+        self._upstream: tuple[Status, float] = ("down", time.time())
         self._states = Store()
-        self._states.reload(
-            replica.head or Position(0, 0), (state.snapshot() for state in replica.store)
+        head = replica.head or START
+        self._states.reload(head, (state.snapshot() for state in replica.store))
+        previous = max(head, term.end or START)
+        self.epoch = term.epoch
+        self.sequencer = Sequencer(
+            self.epoch, self._states, previous=None if previous == START else previous
         )
-        self.epoch = next_epoch(replica.head.epoch if replica.head else 0, time.time())
-        self.sequencer = Sequencer(self.epoch, self._states, previous=replica.head)
+        self._saved: set[Channel] = set()
+        self._watermark = START
+
+    async def open(self) -> None:
+        """Begin the epoch: an entry of its own, all states as snapshots, and what is followed.
+
+        What was followed before is followed on for a linger: who wants it may not be known yet.
+        """
+        self._replica.wishes.touch(
+            [state.channel for state in self._states], asyncio.get_running_loop().time()
+        )
+        self._follow_wanted()
+        await self._append(self.sequencer.open())
+        await self._save()
 
     async def publish(self) -> None:
         """Number what the pool hears, turn by turn, and append it to the journal."""
         async for batch in self._pool.batches():
-            entry = self.sequencer.sequence(batch)
-            for channel in self.sequencer.take_crossed():
-                log.warning("book crossed", channel=str(channel))
-                self._pool.resync(channel, "crossed")
-            if entry is not None:
+            for events in _parts(batch):
+                entry = self.sequencer.sequence(events)
+                for channel in self.sequencer.take_crossed():
+                    log.warning("book crossed", channel=str(channel))
+                    self._pool.resync(channel, "crossed")
+                if entry is not None:
+                    await self._append(entry)
+
+    async def _append(self, entry: Entry) -> None:
+        """Append it, however often that takes while the lease is ours."""
+        pauses = delays()
+        while True:
+            self._lease.check()
+            try:
                 await self._broker.append(entry)
+            except BrokerUnavailable as error:
+                log.warning("entry not appended yet", reason=str(error))
+                await asyncio.sleep(next(pauses))
+            else:
+                return
 
     async def want(self) -> None:
         """Follow what the clients of all processes want and the exchange lists."""
-        now = asyncio.get_running_loop().time
         async with asyncio.TaskGroup() as tasks:
             while True:
                 bell = self._replica.bell
-                wanted = self._replica.wishes.wanted(now())
-                listed = frozenset(channel for channel in wanted if self._markets.knows(channel))
-                self._pool.want(listed)
-                for channel in self._dropped(listed):
-                    self.sequencer.forget(channel)
-                for channel in wanted - listed - self._looked_up:
+                for channel in self._follow_wanted() - self._looked_up:
                     self._looked_up.add(channel)
                     tasks.create_task(self._look_up(channel), name="lead-look-up")
-                await _either(bell, BEAT)
+                await either(bell, BEAT)
+
+    def _follow_wanted(self) -> frozenset[Channel]:
+        """Follow what is wanted now; what remains is not known to be listed.
+
+        What there is a state of needs no list: the exchange has sent it.
+        """
+        wanted = self._replica.wishes.wanted(asyncio.get_running_loop().time())
+        listed = frozenset(
+            channel
+            for channel in wanted
+            if self._markets.knows(channel) or self._states.get(channel) is not None
+        )
+        self._pool.want(listed)
+        for channel in self._dropped(listed):
+            self.sequencer.forget(channel)
+        return wanted - listed
 
     async def _look_up(self, channel: Channel) -> None:
         """Have the exchange's lists fetched; what is not on them is not followed.
@@ -238,8 +269,9 @@ class _Leader:
     async def report(self) -> None:
         """Tell every process how the upstream is: on every change, and each second."""
         while True:
-            await self._broker.tell(self._health())
-            await _either(self._pool.changed, BEAT)
+            with suppress(BrokerUnavailable):  # unheard, it counts as down after a lease's time
+                await self._broker.tell(self._health())
+            await either(self._pool.changed, BEAT)
             self._pool.changed.clear()
 
     def _health(self) -> Health:
@@ -256,19 +288,33 @@ class _Leader:
             connections=connections,
             following=following,
             audits=self._audit.shares(),
+            leader=self._replica.process,
         )
 
     async def save(self) -> None:
         """Keep the changed snapshots with their watermark, each second."""
-        saved: set[Channel] = set()
-        watermark = Position(0, 0)
         while True:
             await asyncio.sleep(BEAT)
-            at = self.sequencer.head
-            changed = [state for state in self._states if state.position > watermark]
-            present = {state.channel for state in self._states}
-            await self._broker.save(at, [state.snapshot() for state in changed], saved - present)
-            saved, watermark = present, at
+            with suppress(BrokerUnavailable):  # the next one saves this too
+                await self._save()
+
+    async def _save(self) -> None:
+        at = self.sequencer.head
+        changed = [state for state in self._states if state.position > self._watermark]
+        present = {state.channel for state in self._states}
+        await self._broker.save(at, [one.snapshot() for one in changed], self._saved - present)
+        self._saved, self._watermark = present, at
+
+    async def hand_over_when_cut_off(self, outage: Outage) -> Never:
+        """Raise LeaseLost when another process should try to reach the exchange."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        while True:
+            await asyncio.sleep(min(BEAT, self._lease.ttl))
+            live_at = self._replica.heard_live
+            if outage.due(max(began, live_at), live_at, now()):
+                outage.hand_over(now(), random.random())  # noqa: S311 -- jitter
+                raise LeaseLost("no live connection to the exchange: another process may have one")
 
     def top(self, channel: Channel, levels: int) -> tuple[list[list[str]], list[list[str]]] | None:
         """The best levels of a book as published: asks, bids; None if it is not served."""
@@ -276,3 +322,9 @@ class _Leader:
         if state is None or not isinstance(state.reducer, Depth):
             return None
         return state.reducer.book.asks(levels), state.reducer.book.bids(levels)
+
+
+def _parts(batch: list[Event]) -> Iterator[list[Event]]:
+    """What fits into one entry, in order."""
+    for start in range(0, len(batch), BATCH):
+        yield batch[start : start + BATCH]

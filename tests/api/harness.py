@@ -90,6 +90,7 @@ class Gateway:
         hosts: tuple[str, ...] = ("*",),
         limit: int = 1000,
         pinned: frozenset[Channel] = PINNED,
+        loaded: bool = True,
     ) -> None:
         self.metrics = Metrics()
         self.hub = Hub(Store(), HubOptions(), self.metrics)
@@ -104,6 +105,8 @@ class Gateway:
         schemas.install(self.app)
         self.app.add_middleware(Guard, allowed_hosts=hosts)
         self._stack: ASGIApp = self.app
+        if loaded:
+            self.load()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given_by_lifespan: State = {
@@ -113,6 +116,7 @@ class Gateway:
             "markets": cast("Markets", self.markets),
             "metrics": self.metrics,
             "limits": self.limits,
+            "process": "this-one",
         }
         scope["state"] = dict(given_by_lifespan)
         await self._stack(scope, receive, send)

@@ -17,7 +17,6 @@ from tests.api.harness import Gateway, is_problem, live, lost, price
 
 def ready() -> Gateway:
     gateway = Gateway()
-    gateway.load()
     gateway.report(lastprice=live(), ticker=live(), trade=live())
     return gateway
 
@@ -38,7 +37,7 @@ class TestReady:
 
     @pytest.mark.parametrize("query", ["", "?for=traffic"])
     async def test_not_before_the_state_is_loaded(self, query: str) -> None:
-        response = await Gateway().get(f"/readyz{query}")
+        response = await Gateway(loaded=False).get(f"/readyz{query}")
         assert "loaded" in is_problem(response, 503, "not ready")
         assert response.headers["retry-after"] == "1"
 
@@ -87,7 +86,6 @@ class TestReady:
 
     async def test_needs_no_credentials(self) -> None:
         gateway = Gateway(limits=Limits(anonymous=False))
-        gateway.load()
         assert (await gateway.get("/readyz?for=traffic")).status_code == 200
 
     async def test_for_anything_else_is_422(self) -> None:
@@ -127,6 +125,7 @@ class TestStatus:
                     Channel.parse("depth:BTC_USDT:0"): lost(31),
                 },
                 audits={Channel.parse("depth:BTC_USDT:0"): 0.98},
+                leader="that-one",
             ),
             "degraded",
             now - 9,
@@ -135,7 +134,8 @@ class TestStatus:
         Status.model_validate(body, strict=True, extra="forbid")
         assert body["version"] == __version__
         assert body["upstream"] == {"status": "degraded", "since": pytest.approx(now - 9, abs=0.01)}
-        assert body["lease"] == {"held": True, "epoch": 7}
+        assert body["process"] == "this-one"
+        assert body["lease"] == {"held": True, "epoch": 7, "leader": "that-one"}
         assert body["position"] == "7-2"
         assert body["connections"] == [
             {

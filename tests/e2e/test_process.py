@@ -229,7 +229,7 @@ BAD = {
     "SLUICE_HISTORY": "many",
     "SLUICE_CHANNELS": "ticker:btc_usdt",
     "SLUICE_UPSTREAM_API_URL": "ftp://user:hush-hush@example.org",
-    "SLUICE_BROKER_URL": "redis://:hush-hush@example.org/0",
+    "SLUICE_BROKER_URL": "kafka://:hush-hush@example.org/0",
     "SLUICE_UPSTREAM_API_KEY": "hush-hush",
     "SLUICE_UPSTREAM_PING_INTERVAL": "45",
     "SLUICE_UPSTREAM_PONG_TIMEOUT": "20",

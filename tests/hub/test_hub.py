@@ -284,6 +284,15 @@ class TestHeartbeats:
 
 
 class TestWatching:
+    @pytest.fixture(autouse=True)
+    def _loaded(self, place: Place) -> None:
+        place.hub.reload(None)
+
+    async def test_is_refused_while_the_state_is_not_loaded(self, place: Place) -> None:
+        place.hub.loaded = False
+        with pytest.raises(NotReady, match="starting"):
+            await place.hub.changed(Channel.parse(BTC))
+
     async def test_the_next_event_on_a_channel_wakes_those_who_wait(self, place: Place) -> None:
         async with asyncio.TaskGroup() as tasks:
             waiting = [tasks.create_task(place.hub.changed(Channel.parse(BTC))) for _ in range(2)]
