@@ -19,12 +19,13 @@ from app.check import check as check_installation
 from app.demo import demo as run_demo
 from app.main import create_app, pool_options, rest_of
 from app.record import record as write_recording
-from app.server import listen
+from app.server import bind, listen, reserve
 from app.server import serve as run_server
 from app.settings import Settings, SettingsError, read_settings
 from app.stopping import stopped_by_signals
 from app.tail import tail as follow_channels
 from app.telemetry import configure_logging
+from app.workers import Supervisor, supervised
 
 app = typer.Typer(
     help="Sluice: exchange market data as Server-Sent Events and cached REST.",
@@ -55,17 +56,32 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes; above 1 needs Redis.")] = 1,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
     """Serve the gateway, from the SLUICE_* settings."""
     settings = _settings()
-    if workers > 1:
+    if workers > 1 and not settings.shared:
         _refuse("--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://")
     configure_logging(settings.log_format)
     try:
-        sock = listen(host, port)
+        if worker:
+            sock = bind(host, port, shared=True)
+        else:
+            sock = listen(host, port) if workers == 1 else reserve(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be served on: {error.strerror}")
-    _finish(run_server(settings, sock))
+
+    async def run() -> int:
+        if worker:
+            with supervised() as ready:
+                return await run_server(settings, sock, ready=ready)
+        if workers == 1:
+            return await run_server(settings, sock)
+        # the same command line again; of an option given twice the last counts
+        again = [*sys.orig_argv[1:], "--port", str(sock.getsockname()[1]), "--worker"]
+        return await Supervisor([sys.executable, *again], workers).run()
+
+    _finish(run())
 
 
 @app.command()

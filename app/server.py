@@ -10,6 +10,7 @@ import gc
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -39,15 +40,19 @@ GLANCE = 0.1
 class Server(uvicorn.Server):
     """Ends the streams first when it is told to stop."""
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config, *, drain: float) -> None:
+    def __init__(
+        self, app: FastAPI, config: uvicorn.Config, *, drain: float, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._drain = drain
+        self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving; what lives now lives long, so the collector need not look at it again."""
         await super().startup(sockets)
         for sock in sockets or () if self.started else ():
+            self._ready()
             host, port = sock.getsockname()[:2]
             log.info("serving", host=host, port=port)
         gc.collect()
@@ -55,8 +60,9 @@ class Server(uvicorn.Server):
         gc.set_threshold(*SELDOM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams over the drain time, then let uvicorn wait for the rest."""
+        """Hand the lease over, end the streams in time, then let uvicorn wait for the rest."""
         log.info("stopping", streams=len(self._app.state.hub))
+        self._app.state.hand_over()
         if self.started:
             await self._end_streams()
             asyncio.get_running_loop().call_later(FLUSH, self._abort_stalled)
@@ -85,18 +91,46 @@ class Server(uvicorn.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """Open the listening socket; port 0 takes a free one. Raises OSError."""
+    sock = bind(host, port)
+    try:
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Take an address for workers that ``bind`` it shared. Raises OSError if anyone has it.
+
+    The socket is never to listen: only those that do are given connections.
+    """
+    sock = bind(host, port)
+    # not before: two programs that both share would get each other's clients
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return sock
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bind a socket on which ``serve`` listens once it can answer. Raises OSError.
+
+    A ``shared`` address is each worker's own: the kernel spreads connections over the sockets that
+    listen on it. A queue that workers share would give most of the long-lived streams to whoever
+    wakes first.
+    """
     family, kind, number, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind, number)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     for name, value in (("TCP_USER_TIMEOUT", STALL_MS), ("TCP_NOTSENT_LOWAT", NOT_SENT)):
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
     try:
         sock.bind(address)
-        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
@@ -110,8 +144,13 @@ def _take_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def serve(settings: Settings, sock: socket.socket) -> int:
-    """Serve until told to stop; the exit status: 0, or 1 if the process had to give up."""
+async def serve(
+    settings: Settings, sock: socket.socket, *, ready: Callable[[], None] = lambda: None
+) -> int:
+    """Serve until told to stop; the exit status: 0, or 1 if the process had to give up.
+
+    ``ready`` is called as soon as connections are answered.
+    """
     _take_descriptors()
     app = create_app(settings, bound=sock.getsockname()[0])
     config = uvicorn.Config(
@@ -126,6 +165,6 @@ async def serve(settings: Settings, sock: socket.socket) -> int:
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=GRACE,
     )
-    server = Server(app, config, drain=settings.drain)
+    server = Server(app, config, drain=settings.drain, ready=ready)
     await server.serve(sockets=[sock])
     return 1 if app.state.failed or not server.started else 0

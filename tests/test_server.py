@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.api.outlet import StreamProtocol
-from app.server import BACKLOG, NOT_SENT, STALL_MS, listen
+from app.server import BACKLOG, NOT_SENT, STALL_MS, bind, listen, reserve
 from tests.e2e import process
 from tests.e2e.gateway import free_port
 from tests.e2e.process import ROOT, clean_environment, opened, soon, staged
@@ -64,6 +64,31 @@ def _longest_queue() -> int:
 def test_a_taken_port_is_refused() -> None:
     with listen("127.0.0.1", 0) as sock, pytest.raises(OSError, match="in use"):
         listen("127.0.0.1", sock.getsockname()[1])
+
+
+def test_a_reserved_address_is_for_who_shares_it_only() -> None:
+    with reserve("127.0.0.1", 0) as reserved:
+        host, port = reserved.getsockname()
+        with bind(host, port, shared=True) as one, bind(host, port, shared=True) as other:
+            with closing(socket.socket()) as client, pytest.raises(ConnectionRefusedError):
+                client.connect((host, port))  # nobody listens yet
+            one.listen()
+            other.listen()
+            for take in (listen, reserve):
+                with pytest.raises(OSError, match="in use"):
+                    take(host, port)
+
+
+def test_a_reserved_address_gets_no_connections() -> None:
+    with reserve("127.0.0.1", 0) as reserved:
+        host, port = reserved.getsockname()
+        with bind(host, port, shared=True) as only:
+            only.listen()
+            only.setblocking(False)  # every connection is there, or this is an error
+            for _ in range(50):
+                with closing(socket.create_connection((host, port))):
+                    accepted, _address = only.accept()
+                    accepted.close()
 
 
 def test_an_address_of_the_other_family() -> None:

@@ -1,0 +1,295 @@
+"""Real processes, sockets and signals; the workers are small stand-ins but where it says so."""
+
+import asyncio
+import itertools
+import json
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.workers import restarts
+from tests.e2e.gateway import free_port
+from tests.e2e.process import Command, command, on_exchange, run, soon
+
+SUPERVISOR = """
+import itertools
+import os
+import sys
+import uvloop
+from app import workers
+from app.server import reserve
+from app.telemetry import configure_logging
+
+configure_logging("json")
+if "BACKOFF" in os.environ:
+    workers.backoff = lambda chance: itertools.repeat(float(os.environ["BACKOFF"]))
+with reserve("127.0.0.1", 0) as sock:
+    port = str(sock.getsockname()[1])
+    print("port", port, flush=True)
+    worker = [part.replace("PORT", port) for part in sys.argv[1:-2]]
+    raise SystemExit(uvloop.run(workers.Supervisor(worker, 2).run()))
+"""
+
+WORKER = """
+import os
+import pathlib
+import select
+import signal
+import socket
+import sys
+
+port, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+if (folder / "broken").exists():
+    sys.exit(2)
+stubborn = (folder / "stubborn").exists()
+
+def stop(number, frame):
+    if not stubborn:
+        sys.exit(0)
+    os.write(1, f"{os.getpid()} was told\\n".encode())
+
+signal.signal(signal.SIGTERM, stop)
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+sock.bind(("127.0.0.1", port))
+sock.listen()
+os.write(0, b"1")
+while 0 not in select.select([0, sock], [], [])[0]:
+    client, _ = sock.accept()
+    client.sendall(str(os.getpid()).encode())
+    client.close()
+"""
+
+
+@dataclass
+class Site:
+    """A supervisor, and what can be seen of its two workers."""
+
+    supervisor: Command
+    folder: Path
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        lines = self.supervisor.output.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.log if line["event"] == event]
+
+    @property
+    def running(self) -> set[int]:
+        """The processes started that are not over."""
+        return {pid for pid in (line["pid"] for line in self.told("worker started")) if alive(pid)}
+
+    async def port(self) -> int:
+        found = await soon(lambda: re.search(r"port (\d+)\n", self.supervisor.output))
+        return int(found[1])
+
+    async def answer(self) -> int:
+        """The process that takes a connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", await self.port())
+        try:
+            return int(await reader.read())
+        finally:
+            writer.close()
+
+    async def up(self) -> set[int]:
+        """Wait until two workers answer; their processes."""
+        seen = set[int]()
+
+        async def both() -> set[int]:
+            with suppress(OSError, ValueError):  # nobody listens, or who did is just gone
+                seen.add(await self.answer())
+            seen.intersection_update(self.running)
+            return seen if len(seen) == 2 else set()
+
+        return set(await soon(both, "two workers answer"))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is over and not yet waited for does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+@asynccontextmanager
+async def site(folder: Path, *worker: str, **environment: str) -> AsyncIterator[Site]:
+    """A supervisor of stand-ins, or of the command given; PORT in it is the port."""
+    script, stand_in = folder / "supervisor.py", folder / "worker.py"
+    script.write_text(SUPERVISOR)
+    stand_in.write_text(WORKER)
+    worker = worker or (sys.executable, str(stand_in), "PORT", str(folder))
+    async with command(folder, str(script), *worker, port=0, environment=environment) as supervisor:
+        yield Site(supervisor, folder)
+
+
+async def test_connections_are_spread_over_the_workers(tmp_path: Path) -> None:
+    async with site(tmp_path) as two:
+        pids = await two.up()
+        taken = Counter([await two.answer() for _ in range(200)])
+        assert taken.keys() == pids
+        assert min(taken.values()) > 50, taken
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_all(tmp_path: Path, number: signal.Signals) -> None:
+    async with site(tmp_path) as two:
+        pids = await two.up()
+        assert await two.supervisor.stop(number) < 5
+        assert two.supervisor.process.returncode == 0
+        assert {(line["pid"], line["status"]) for line in two.told("worker ended")} == {
+            (pid, 0) for pid in pids
+        }
+        assert not two.running
+
+
+async def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
+    (tmp_path / "stubborn").touch()
+    async with site(tmp_path) as two:
+        pids = await two.up()
+
+        def told(times: int) -> bool:
+            return all(two.supervisor.output.count(f"{pid} was told") == times for pid in pids)
+
+        two.supervisor.process.send_signal(signal.SIGINT)
+        await soon(lambda: told(1), "they are told")
+        two.supervisor.process.send_signal(signal.SIGTERM)  # anyone's second SIGTERM still waits
+        await soon(lambda: told(2), "they are told again")
+        assert two.running == pids
+        assert await two.supervisor.stop(signal.SIGINT) < 5
+        assert two.supervisor.process.returncode == 1
+        assert not two.running
+
+
+async def test_a_worker_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    async with site(tmp_path) as two:
+        before = await two.up()
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        after = await two.up()
+        assert after & before == before - {killed}
+        ended = two.told("worker ended")
+        assert [(line["pid"], line["status"]) for line in ended] == [(killed, -signal.SIGKILL)]
+        await two.supervisor.stop()
+        assert two.supervisor.process.returncode == 0, "what ended before the stop does not count"
+
+
+async def test_a_worker_that_fails_beside_one_that_served_is_tried_again(tmp_path: Path) -> None:
+    async with site(tmp_path) as two:
+        before = await two.up()
+        (tmp_path / "broken").touch()
+        os.kill(min(before), signal.SIGKILL)
+        await soon(lambda: [line["status"] for line in two.told("worker ended")][1:3] == [2, 2])
+        assert max(before) in two.running
+        (tmp_path / "broken").unlink()
+        assert max(before) in await two.up()
+
+
+async def test_a_stop_does_not_wait_for_the_next_try(tmp_path: Path) -> None:
+    async with site(tmp_path, BACKOFF="3600") as two:
+        before = await two.up()
+        (tmp_path / "broken").touch()
+        os.kill(min(before), signal.SIGKILL)
+        await soon(lambda: len(two.told("worker ended")) == 2, "the next try is an hour away")
+        await two.supervisor.stop()
+        assert two.supervisor.process.returncode == 0
+
+
+async def test_a_configuration_that_never_worked_ends_all_with_its_status(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    async with site(tmp_path) as two:
+        assert await two.supervisor.ended() == 2
+        assert two.told("no worker has ever served")
+        assert len(two.told("worker started")) <= 2
+        assert not two.running
+
+
+async def test_a_command_that_cannot_be_started_ends_all(tmp_path: Path) -> None:
+    async with site(tmp_path, str(tmp_path / "no-such-program")) as two:
+        assert await two.supervisor.ended() == 1
+        assert two.told("worker not started")
+
+
+async def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
+    async with site(tmp_path) as two:
+        await two.up()
+        two.supervisor.process.kill()
+        await two.supervisor.ended()
+        await soon(lambda: not two.running, "they end")
+
+
+def test_the_first_replacement_is_at_once_and_the_others_are_ever_later() -> None:
+    delays = list(itertools.islice(restarts(lambda: 0.5), 8))
+    assert delays[0] == 0
+    assert delays == sorted(delays)
+    assert 15 < delays[-1] <= 30
+
+
+# The product itself
+
+
+async def test_the_product_as_a_worker(tmp_path: Path) -> None:
+    """It says when it serves, and ends politely when its supervisor is gone."""
+    nowhere = on_exchange(f"http://127.0.0.1:{free_port()}")
+    worker = (sys.executable, "-m", "app", "serve", "--port", "PORT", "--worker")
+    async with site(tmp_path, *worker, **nowhere) as two:
+        await soon(lambda: len(two.told("serving")) == 2, "both serve")
+        assert {line["port"] for line in two.told("serving")} == {await two.port()}
+        (first, _) = pids = sorted(two.running)
+        os.kill(first, signal.SIGKILL)
+        await soon(lambda: len(two.told("serving")) == 3, "it is replaced, as they had served")
+        assert len(two.running | set(pids)) == 3
+        two.supervisor.process.kill()
+        await soon(lambda: not two.running, "they end")
+        assert len(two.told("stopping")) == 2
+
+
+WITHOUT_REDIS = """
+from app import __main__ as program
+from app.settings import read_settings
+
+def serve(_settings, *more, serve=program.run_server, **named):
+    return serve(read_settings(broker_url="memory://"), *more, **named)
+
+program.run_server = serve
+program.main()
+"""
+
+
+async def test_serve_runs_its_own_command_line_as_workers(tmp_path: Path) -> None:
+    """The program of workers is the one that was called, on one port that was free."""
+    script = tmp_path / "without_redis.py"
+    script.write_text(WITHOUT_REDIS)
+    nowhere = on_exchange(
+        f"http://127.0.0.1:{free_port()}", broker_url=f"redis://127.0.0.1:{free_port()}/0"
+    )
+    async with command(
+        tmp_path, str(script), "serve", "--workers", "2", port=0, environment=nowhere
+    ) as supervisor:
+        two = Site(supervisor, tmp_path)
+        await soon(lambda: len(two.told("serving")) == 2, "both serve")
+        (port,) = {line["port"] for line in two.told("serving")}
+        assert port > 0
+        assert await supervisor.stop() < 5
+        assert supervisor.process.returncode == 0
+        assert len(two.told("stopping")) == 2
+
+
+def test_workers_need_a_broker_of_their_own() -> None:
+    refused = run("serve", "--workers", "2", "--port", str(free_port()))
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://\n"
+    )
