@@ -37,8 +37,9 @@ browser:
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 	  || echo "no chromium here, and it cannot be installed: the browser test will skip"
 
-bench: $(VENV)/.installed-dev ## the fan-out beside its peers
+bench: $(VENV)/.installed-dev ## the fan-out beside its peers, and the road over Redis
 	$(BIN)/python -m bench.fanout
+	$(BIN)/python -m bench.broker
 
 openapi: $(VENV)/.installed
 	$(BIN)/sluice openapi > openapi.json

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from app import simulator
 from app.server import listen, serve
-from app.settings import read_settings
+from app.settings import MEMORY, read_settings
 
 _EXAMPLES = """
 Sluice is serving a simulated exchange. Try, in another terminal:
@@ -31,7 +31,8 @@ async def demo(host: str, port: int, out: TextIO, *, command: str = "sluice") ->
         exchange = simulator.Options(port=0, user_id="demo", api_key=secrets.token_hex())
         async with simulator.Simulator(exchange) as running:
             settings = read_settings(
-                broker_url="memory://",
+                broker_url=MEMORY,
+                role="all",
                 upstream_ws_url=running.ws_url,
                 upstream_api_url=running.url,
                 upstream_markets_url=running.url,

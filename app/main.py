@@ -137,10 +137,10 @@ class _Bus(NamedTuple):
 
 @asynccontextmanager
 async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncIterator[_Bus]:
-    if not settings.shared:
-        yield _Bus(MemoryBroker(min(settings.history, JOURNAL)), OwnLease())
-        return
     ttl = settings.lease_ttl
+    if not settings.shared:
+        yield _Bus(MemoryBroker(min(settings.history, JOURNAL)), OwnLease(ttl=ttl))
+        return
     link = Link(settings.broker_url.get_secret_value(), limit=min(2.0, ttl * 0.4))
     log.info("broker", url=str(link.address), process=process)
     broker = RedisBroker(

@@ -15,8 +15,10 @@ from app.telemetry import logger
 
 log = logger("journal")
 
-PAGE = 64
-"""Entries read at once."""
+FIRST_PAGE, LARGEST_PAGE = 8, 128
+"""Entries read at once: few until it is known how many events they hold."""
+EVENTS = 1024
+"""Events that a page is to hold, about."""
 WATERMARK = b"watermark"
 """The field of the snapshots that says how far they reach; every channel's name has a colon."""
 LOAD_LIMIT = 10.0
@@ -31,13 +33,16 @@ class Journal:
 
     async def after(self, position: Position) -> AsyncIterator[Packed]:
         """The entries after a position, page by page; each page is as new as its reading."""
+        size = FIRST_PAGE
         while True:
-            page = await self._range(f"({position}", "+", PAGE)
+            page = await self._range(f"({position}", "+", size)
             for packed in page:
                 yield packed
-            if len(page) < PAGE:
+            if len(page) < size:
                 return
             position = page[-1].position
+            events = sum(len(packed.raws) for packed in page)
+            size = max(1, min(EVENTS * size // max(events, 1), LARGEST_PAGE))
 
     async def floor(self) -> Position:
         """The position after which the journal holds everything."""

@@ -29,9 +29,10 @@ class Term(NamedTuple):
 
 
 class Lease(Protocol):
-    """The right to lead. ``ttl``: seconds it lasts without renewal."""
+    """The right to lead. ``ttl``: seconds it lasts without renewal; ``shared``: others want it."""
 
     ttl: float
+    shared: bool
 
     async def acquire(
         self, known: Callable[[], int], *, patience: Callable[[], float] = lambda: 0.0
@@ -54,7 +55,10 @@ class Lease(Protocol):
 class OwnLease:
     """The lease of a process that shares its broker with no other."""
 
-    ttl = float("inf")
+    shared = False
+
+    def __init__(self, *, ttl: float) -> None:
+        self.ttl = ttl
 
     async def acquire(
         self, known: Callable[[], int], *, patience: Callable[[], float] = lambda: 0.0
@@ -94,6 +98,8 @@ class Candidate:
 
 class RedisLease:
     """The lease that the processes of a deployment share; ``process`` is this one's name."""
+
+    shared = True
 
     def __init__(self, link: Link, process: str, *, ttl: float) -> None:
         self.ttl = ttl

@@ -20,7 +20,7 @@ from app.telemetry import Metrics, logger
 
 log = logger("listener")
 
-INBOX = 2048
+INBOX = 16_384
 """Events that may wait in the inbox; more are dropped, all of them, and read from the journal."""
 QUIET = 1.0
 """Seconds of silence after which the connection is tried and the journal looked at."""

@@ -25,7 +25,7 @@ SAVE_LIMIT = 10.0
 """Seconds that a save may take: it can hold every state there is."""
 OLDEST = 7
 """The first version of Redis with sharded pub/sub."""
-OWN = 64
+OWN = 8
 """Entries appended here of which our own listener need not decode the bytes."""
 
 

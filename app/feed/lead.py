@@ -36,7 +36,7 @@ UNLISTED = 60.0
 """Seconds for which a channel that the exchange does not list is not asked about again."""
 
 BEAT = 1.0
-"""Seconds between the leader's health reports, and between its saves."""
+"""Seconds between the leader's health reports, its saves, and its looks at what is wanted."""
 
 BATCH = 1024
 """Events in one entry at most: what follows them in the same turn makes the next."""
@@ -130,7 +130,8 @@ async def _serve(
         tasks.create_task(leader.want(), name="lead-want")
         tasks.create_task(leader.report(), name="lead-report")
         tasks.create_task(leader.save(), name="lead-save")
-        tasks.create_task(leader.hand_over_when_cut_off(outage), name="lead-hand-over")
+        if lease.shared:
+            tasks.create_task(leader.hand_over_when_cut_off(outage), name="lead-hand-over")
         tasks.create_task(upstream.audit.run(upstream.pool, leader.top), name="lead-audit")
 
 
@@ -271,7 +272,7 @@ class _Leader:
         while True:
             with suppress(BrokerUnavailable):  # unheard, it counts as down after a lease's time
                 await self._broker.tell(self._health())
-            await either(self._pool.changed, BEAT)
+            await either(self._pool.changed, min(BEAT, self._lease.ttl / 4))
             self._pool.changed.clear()
 
     def _health(self) -> Health:
