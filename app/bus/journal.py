@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 
 from app.bus.broker import Notice, Snapshots
 from app.bus.link import Link
-from app.bus.messages import Packed, load_health, load_wish
-from app.domain.event import decode
+from app.bus.messages import Packed, load_envelope, load_health, load_wish
 from app.domain.position import START, Position
-from app.errors import MalformedRequest, Unreadable
+from app.errors import Unreadable
 from app.telemetry import logger
 
 log = logger("journal")
@@ -58,10 +57,7 @@ class Journal:
         """All snapshots and how far they reach, of one moment; raises Unreadable."""
         fields = await self._link.call("HGETALL", self._link.key("snapshots"), limit=LOAD_LIMIT)
         watermark = fields.pop(WATERMARK, b"")
-        try:
-            envelopes = tuple(map(decode, fields.values()))
-        except (ValueError, KeyError, TypeError, MalformedRequest) as error:
-            raise Unreadable(f"no snapshot: {error}") from error
+        envelopes = tuple(map(load_envelope, fields.values()))
         return Snapshots(Position.parse(watermark.decode("latin-1")), envelopes)
 
     async def notices(self) -> list[Notice]:

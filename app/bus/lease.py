@@ -148,7 +148,7 @@ class RedisLease:
 
     async def keep(self) -> Never:
         """Renew it three times in its life; raises LeaseLost when that did not succeed in time."""
-        number = 0
+        number, failing = 0, False
         while True:
             number += 1
             sent = time.monotonic()
@@ -157,14 +157,15 @@ class RedisLease:
                     if not await self._link.run(scripts.RENEW, ("lease",), self._text, number):
                         self._over = 0.0
                         raise LeaseLost("another process has taken the lease")
-                self._over = sent + self.ttl
+                self._over, failing = sent + self.ttl, False
             except BrokerUnavailable as error:
-                log.warning("lease not renewed", reason=str(error))
+                if not failing:
+                    log.warning("lease not renewed", reason=str(error))
+                failing = True
             except TimeoutError:
                 pass  # its time is over
             self.check()
-            pause = self.ttl / 3 if self._over == sent + self.ttl else self.ttl / 20
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self.ttl / (20 if failing else 3))
 
     def check(self) -> None:
         """Raise LeaseLost once ``ttl`` has passed since the last renewal was sent."""

@@ -108,21 +108,30 @@ class Listener:
 
     async def read(self) -> None:
         """Fill the inbox until cancelled."""
-        pauses = delays()
+        pauses, lost = delays(), False
         while True:
             try:
                 async with self._link.subscribed() as messages:
-                    self._renewed = True
+                    if lost:
+                        log.info("broker back")
+                    lost, self._renewed = False, True
                     self._inbox.lose()
                     async for message in self._messages(messages):
                         pauses = delays()
-                        self._inbox.put(message)
-            except Unreadable as error:
-                log.warning("message not readable", reason=str(error))
+                        self._put(message)
             except BrokerUnavailable as error:
-                self._metrics.broker_losses.inc()
-                log.warning("broker lost", reason=str(error))
+                if not lost:
+                    self._metrics.broker_losses.inc()
+                    log.warning("broker lost", reason=str(error))
+                lost = True
             await asyncio.sleep(next(pauses))
+
+    def _put(self, message: bytes) -> None:
+        try:
+            self._inbox.put(message)
+        except Unreadable as error:
+            log.warning("message not readable", reason=str(error))
+            self._inbox.lose()
 
     async def _messages(self, messages: Subscribed) -> AsyncIterator[bytes]:
         """What comes, while signs of life do."""
@@ -142,14 +151,16 @@ class Listener:
 
     async def hear(self) -> AsyncGenerator[Heard]:
         """Snapshots, then every entry that follows, and notices when no entry waits."""
-        pauses = delays()
+        pauses, behind = delays(), False
         while True:
             try:
                 async for one in self._due():
-                    pauses = delays()
+                    pauses, behind = delays(), False
                     yield one
             except (BrokerUnavailable, Unreadable) as error:
-                log.info("not up to date", reason=str(error))
+                if not behind:
+                    log.warning("not up to date", reason=str(error))
+                behind = True
                 self._inbox.lose()
                 await asyncio.sleep(next(pauses))
             else:

@@ -4,13 +4,15 @@ An entry is a line with its place in the chain, then the envelopes, a line each,
 encoded them: nobody encodes them again, and its place is read without decoding them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
 
 from app.bus.broker import Notice, Wish
 from app.domain.channel import Channel
-from app.domain.event import Entry, decode
+from app.domain.event import Entry, Envelope, decode
 from app.domain.health import ConnectionHealth, Following, Health, Upstream
 from app.domain.position import Position
 from app.errors import MalformedRequest, Unreadable
@@ -46,10 +48,7 @@ class Packed(NamedTuple):
 
     def entry(self) -> Entry:
         """The entry, decoded; raises Unreadable."""
-        try:
-            return Entry(self.previous, self.position, tuple(map(decode, self.raws)))
-        except (ValueError, KeyError, TypeError, MalformedRequest) as error:
-            raise Unreadable(f"entry {self.position} holds no envelopes: {error}") from error
+        return Entry(self.previous, self.position, tuple(map(load_envelope, self.raws)))
 
 
 class _HealthText(msgspec.Struct):
@@ -72,6 +71,28 @@ _health = msgspec.json.Decoder(_HealthText)
 _wish = msgspec.json.Decoder(_WishText)
 
 
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Whatever reading garbage may raise is Unreadable."""
+    try:
+        yield
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        MalformedRequest,
+    ) as error:
+        raise Unreadable(f"no {what}: {error}") from error
+
+
+def load_envelope(raw: bytes) -> Envelope:
+    """Read an envelope back; raises Unreadable."""
+    with _readable("envelope"):
+        return decode(raw)
+
+
 def dump_notice(notice: Notice) -> bytes:
     """A notice as JSON."""
     if isinstance(notice, Wish):
@@ -92,7 +113,7 @@ def dump_notice(notice: Notice) -> bytes:
 
 def load_health(data: bytes) -> Health:
     """Read a health back; raises Unreadable."""
-    try:
+    with _readable("health"):
         text = _health.decode(data)
         return Health(
             epoch=text.epoch,
@@ -104,14 +125,10 @@ def load_health(data: bytes) -> Health:
             audits={Channel.parse(name): share for name, share in text.audits.items()},
             leader=text.leader,
         )
-    except (msgspec.DecodeError, MalformedRequest) as error:
-        raise Unreadable(f"no health: {error}") from error
 
 
 def load_wish(data: bytes) -> Wish:
     """Read a wish back; raises Unreadable."""
-    try:
+    with _readable("wish"):
         text = _wish.decode(data)
         return Wish(text.process, frozenset(map(Channel.parse, text.channels)))
-    except (msgspec.DecodeError, MalformedRequest) as error:
-        raise Unreadable(f"no wish: {error}") from error

@@ -207,16 +207,15 @@ class _Leader:
 
     async def _append(self, entry: Entry) -> None:
         """Append it, however often that takes while the lease is ours."""
-        pauses = delays()
-        while True:
+        for number, pause in enumerate(delays()):
             self._lease.check()
             try:
                 await self._broker.append(entry)
+                break
             except BrokerUnavailable as error:
-                log.warning("entry not appended yet", reason=str(error))
-                await asyncio.sleep(next(pauses))
-            else:
-                return
+                if not number:
+                    log.warning("entry not appended yet", reason=str(error))
+                await asyncio.sleep(pause)
 
     async def want(self) -> None:
         """Follow what the clients of all processes want and the exchange lists."""
