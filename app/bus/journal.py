@@ -3,7 +3,7 @@
 Reads only; every method raises BrokerUnavailable.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from app.bus.broker import Notice, Snapshots
 from app.bus.link import Link
@@ -53,6 +53,11 @@ class Journal:
         rows = await self._link.call("XREVRANGE", self._link.key("journal"), "+", "-", "COUNT", 1)
         return _packed(rows[0]).position if rows else START
 
+    async def watermark(self) -> Position:
+        """How far the snapshots reach."""
+        text = await self._link.call("HGET", self._link.key("snapshots"), WATERMARK)
+        return Position.parse((text or b"").decode("latin-1")) or START
+
     async def snapshots(self) -> Snapshots:
         """All snapshots and how far they reach, of one moment; raises Unreadable."""
         fields = await self._link.call("HGETALL", self._link.key("snapshots"), limit=LOAD_LIMIT)
@@ -62,15 +67,18 @@ class Journal:
 
     async def notices(self) -> list[Notice]:
         """The leader's last health, and the last wishes."""
-        found: list[Notice] = []
         health = await self._link.call("GET", self._link.key("health"))
         wishes = await self._link.call("HVALS", self._link.key("wishes"))
-        try:
-            if health is not None:
-                found.append(load_health(health))
-            found += [load_wish(row.partition(b" ")[2]) for row in wishes]
-        except Unreadable as error:
-            log.warning("notice not readable", reason=str(error))
+        found: list[Notice] = []
+        loads: list[tuple[Callable[[bytes], Notice], bytes]] = []
+        if health is not None:
+            loads.append((load_health, health))
+        loads += [(load_wish, row.partition(b" ")[2]) for row in wishes]
+        for load, text in loads:
+            try:
+                found.append(load(text))
+            except Unreadable as error:
+                log.warning("notice not readable", reason=str(error))
         return found
 
     async def _range(self, start: str, stop: str, count: int) -> list[Packed]:

@@ -127,12 +127,14 @@ class Link:
 
     @asynccontextmanager
     async def subscribed(self) -> AsyncIterator["Subscribed"]:
-        """Hear what is published, from the moment the block begins."""
-        client: Redis | None = None
+        """Hear what is published, from the moment the block begins, over a connection of its own.
+
+        It does not heal itself: who listens must know that it may have missed something.
+        """
         with _translated():
             async with asyncio.timeout(self.limit):
                 client = await self._publisher()
-                pubsub = client.pubsub()
+        pubsub = client.pubsub()
         try:
             with _translated():
                 async with asyncio.timeout(self.limit):
@@ -142,18 +144,17 @@ class Link:
             yield Subscribed(pubsub)
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call] # not typed by the library
-            if client is not self._client:
-                await client.aclose()
+            await client.aclose()
 
     async def _publisher(self) -> Redis:
         """A client of the server that publishes on our channel."""
-        if isinstance(self._client, Redis):
-            return self._client
+        if not isinstance(self._client, RedisCluster):
+            return _single(self.address, _options(self.address, self.limit, retries=0))
         await self._client.execute_command("EXISTS", self.channel)  # learns who has the slot now
         node = self._client.get_node_from_key(self.channel)
         if node is None:
             raise BrokerUnavailable("no server of the cluster has our slot")
-        options = _options(self.address, self.limit)
+        options = _options(self.address, self.limit, retries=0)
         return Redis(**options | {"host": node.host, "port": int(node.port)})
 
 
@@ -179,6 +180,10 @@ class Subscribed:
             await self._pubsub.ping()
 
 
+_CLOSED = "unable to perform operation on"
+"""What uvloop says, in a RuntimeError, to who writes to a transport that has just been reset."""
+
+
 @contextmanager
 def _translated() -> Any:
     try:
@@ -187,9 +192,13 @@ def _translated() -> Any:
         raise BrokerUnavailable("no answer in time") from None
     except (RedisError, RedisClusterException, OSError) as error:
         raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        if _CLOSED not in str(error):
+            raise
+        raise BrokerUnavailable("the connection was cut") from error
 
 
-def _options(address: Address, limit: float) -> dict[str, Any]:
+def _options(address: Address, limit: float, *, retries: int) -> dict[str, Any]:
     """What every connection is opened with."""
     options = dict(address.options)
     if options.pop("connection_class", None) is SSLConnection:
@@ -197,23 +206,28 @@ def _options(address: Address, limit: float) -> dict[str, Any]:
     return options | {
         "socket_timeout": None,  # each wait is limited by its caller
         "socket_connect_timeout": limit,
-        "retry": Retry(NoBackoff(), 1),  # a connection out of the pool may have died there
+        "retry": Retry(NoBackoff(), retries),
         "protocol": 2,
     }
 
 
 def _client(address: Address, limit: float) -> Redis | RedisCluster:
-    options = _options(address, limit)
+    options = _options(address, limit, retries=1)  # a connection out of the pool may be dead
+    if address.flavour != "cluster":
+        return _single(address, options)
+    for name in ("host", "port", "db"):
+        options.pop(name, None)
+    return RedisCluster(startup_nodes=[ClusterNode(*host) for host in address.hosts], **options)
+
+
+def _single(address: Address, options: dict[str, Any]) -> Redis:
+    """A client of the one server there is, or of the one that the sentinels call primary."""
+    own = ("sentinel_username", "sentinel_password")
+    sentinel = {name.removeprefix("sentinel_"): options.pop(name, None) for name in own}
     if not address.flavour:
         return Redis(**options)
     for name in ("host", "port"):
         options.pop(name)
-    if address.flavour == "cluster":
-        options.pop("db", None)
-        nodes = [ClusterNode(*host) for host in address.hosts]
-        return RedisCluster(startup_nodes=nodes, **options)
-    own = ("sentinel_username", "sentinel_password")
-    sentinel = {name.removeprefix("sentinel_"): options.pop(name, None) for name in own}
     shared = {name: one for name, one in options.items() if name.startswith(("ssl", "socket_"))}
     sentinels = Sentinel(  # type: ignore[no-untyped-call] # not typed by the library
         address.hosts, sentinel_kwargs=shared | sentinel, **options

@@ -5,6 +5,7 @@ the connection was lost, is read from the journal instead. So the inbox is for s
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
@@ -26,6 +27,9 @@ QUIET = 1.0
 """Seconds of silence after which the connection is tried and the journal looked at."""
 GATHER = 0.005
 """Seconds for which notices are gathered: of each sender only the last counts."""
+OVERDUE = 0.25
+"""Seconds after which notices are given though entries wait: a busy process must not think that
+nobody leads."""
 LOOK = 0.05
 """Seconds between looks for snapshots that meet the journal: the leader saves each second."""
 
@@ -38,6 +42,7 @@ class Inbox:
         self.behind = True
         self.notices: dict[str, tuple[Position, Notice]] = {}
         self.entries: deque[Packed] = deque()
+        self._noticed = 0.0
         self._most = most
         self._events = 0
 
@@ -55,8 +60,14 @@ class Inbox:
     def keep(self, end: Position, notice: Notice, *, newest: bool = True) -> None:
         """A notice, told when the journal ended at ``end``; only its sender's newest is kept."""
         sender = notice.process if isinstance(notice, Wish) else ""
+        if not self.notices:
+            self._noticed = time.monotonic()
         if newest or sender not in self.notices:
             self.notices[sender] = (end, notice)
+
+    def overdue(self) -> bool:
+        """Whether notices have waited for long enough that entries may wait for once."""
+        return bool(self.notices) and time.monotonic() - self._noticed > OVERDUE
 
     def take_notices(self) -> Iterator[tuple[Position, Notice]]:
         """The notices, while there are any."""
@@ -176,7 +187,7 @@ class Listener:
                 async for one in self._replay():
                     yield one
                 await self._recall_notices()
-            elif inbox.entries:
+            elif inbox.entries and not inbox.overdue():
                 entry = self._follow(inbox.take())
                 if entry is not None:
                     yield entry
@@ -212,10 +223,10 @@ class Listener:
     async def _load(self) -> Snapshots:
         """Snapshots that meet the journal, once there are any."""
         while True:
-            snapshots = await self._journal.snapshots()
-            watermark = snapshots.watermark or START
-            if watermark >= max(self._needed, await self._journal.floor()):
-                self._head, self._loaded = watermark, True
+            floor = max(self._needed, await self._journal.floor())
+            if await self._journal.watermark() >= floor:
+                snapshots = await self._journal.snapshots()
+                self._head, self._loaded = snapshots.watermark or START, True
                 return snapshots
             await asyncio.sleep(LOOK)
 
