@@ -40,36 +40,37 @@ class Inbox:
     def __init__(self, most: int) -> None:
         self.woken = asyncio.Event()
         self.behind = True
-        self.notices: dict[str, tuple[Position, Notice]] = {}
+        self.notices: dict[str, tuple[Notice, Position | None]] = {}
         self.entries: deque[Packed] = deque()
         self._noticed = 0.0
         self._most = most
         self._events = 0
 
     def put(self, message: bytes) -> None:
-        """Take a published message: its kind, then what the scripts say; raises Unreadable."""
+        """Take a published message, as ``scripts`` makes them; raises Unreadable."""
         self.woken.set()
         kind, text = message[:1], message[1:]
         if kind == b"E":
             self._put_entry(Packed.loads(text))
-            return
-        end, _, body = text.partition(b"\n")
-        notice = load_health(body) if kind == b"H" else load_wish(body)
-        self.keep(Position.parse(end.decode("latin-1")) or START, notice)
+        elif kind == b"W":
+            self.keep(load_wish(text))
+        else:
+            end, _, health = text.partition(b"\n")
+            self.keep(load_health(health), Position.parse(end.decode("latin-1")))
 
-    def keep(self, end: Position, notice: Notice, *, newest: bool = True) -> None:
+    def keep(self, notice: Notice, end: Position | None = None, *, newest: bool = True) -> None:
         """A notice, told when the journal ended at ``end``; only its sender's newest is kept."""
         sender = notice.process if isinstance(notice, Wish) else ""
         if not self.notices:
             self._noticed = time.monotonic()
         if newest or sender not in self.notices:
-            self.notices[sender] = (end, notice)
+            self.notices[sender] = (notice, end)
 
     def overdue(self) -> bool:
         """Whether notices have waited for long enough that entries may wait for once."""
         return bool(self.notices) and time.monotonic() - self._noticed > OVERDUE
 
-    def take_notices(self) -> Iterator[tuple[Position, Notice]]:
+    def take_notices(self) -> Iterator[tuple[Notice, Position | None]]:
         """The notices, while there are any."""
         while self.notices:
             yield self.notices.pop(next(iter(self.notices)))
@@ -193,8 +194,9 @@ class Listener:
                     yield entry
             else:
                 await asyncio.sleep(GATHER)
-                for end, notice in inbox.take_notices():
-                    await self._compare(end)
+                for notice, end in inbox.take_notices():
+                    if end is not None:
+                        await self._compare(end)
                     yield notice
 
     def _follow(self, packed: Packed) -> Entry | None:
@@ -245,7 +247,7 @@ class Listener:
         if self._renewed:
             self._renewed = False
             for notice in await self._journal.notices():
-                self._inbox.keep(self._head, notice, newest=False)
+                self._inbox.keep(notice, newest=False)
 
     async def _compare(self, end: Position) -> None:
         """Set our head against the end of the journal that a notice names.

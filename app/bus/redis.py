@@ -108,7 +108,7 @@ class RedisBroker:
         if isinstance(notice, Wish):
             await self._link.run(
                 scripts.TELL_WISH,
-                ("journal", "wishes", "events"),
+                ("wishes", "events"),
                 notice.process,
                 dump_notice(notice),
                 _ms(self._linger),

@@ -2,6 +2,8 @@
 
 The journal is a stream whose ids are positions; an entry holds ``total`` (of the events up to and
 with it) and ``entry`` (see messages). ``epoch`` is the fence: the highest epoch that has begun.
+What is published begins with a letter: an entry (E), a wish (W), or the leader's health (H), which
+also names the journal's last position, so that who has missed that entry learns it in a second.
 """
 
 _FENCE = """
@@ -13,7 +15,7 @@ local function before(one, other)
 end
 local function last_of(journal)
   local last = redis.call('XREVRANGE', journal, '+', '-', 'COUNT', 1)[1]
-  if last then return last[1], tonumber(last[2][2]) end
+  if last then return last[1], tonumber(last[2][2]) or 0 end
   return '', 0
 end
 local function fence_of(key) return tonumber(redis.call('GET', key) or 0) end
@@ -35,7 +37,7 @@ redis.call('XADD', KEYS[1], ARGV[1], 'total', string.format('%.0f', total), 'ent
 redis.call('SPUBLISH', KEYS[3], 'E' .. ARGV[3])
 while true do
   local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-  if total - tonumber(first[2][2]) < tonumber(ARGV[5]) then return {ARGV[1], ''} end
+  if total - (tonumber(first[2][2]) or 0) < tonumber(ARGV[5]) then return {ARGV[1], ''} end
   redis.call('XDEL', KEYS[1], first[1])
 end
 """
@@ -69,24 +71,21 @@ return 1
 """
 )
 
-TELL_WISH = (
-    _FENCE
-    + """
--- KEYS journal, wishes, events. ARGV: process, wish, milliseconds it holds
+TELL_WISH = """
+-- KEYS wishes, events. ARGV: process, wish, milliseconds it holds
 -- each wish with when it was told; what a step of the clock makes of that is put right when it is
 -- told again
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local wishes = redis.call('HGETALL', KEYS[2])
+local wishes = redis.call('HGETALL', KEYS[1])
 for i = 1, #wishes, 2 do
-  local age = now - tonumber(string.match(wishes[i + 1], '^%d+'))
-  if math.abs(age) > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[2], wishes[i]) end
+  local age = now - tonumber(string.match(wishes[i + 1], '^%d+') or 0)
+  if math.abs(age) > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], wishes[i]) end
 end
-redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[2])
-redis.call('SPUBLISH', KEYS[3], 'W' .. last_of(KEYS[1]) .. '\\n' .. ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[2])
+redis.call('SPUBLISH', KEYS[2], 'W' .. ARGV[2])
 return 1
 """
-)
 
 RAISE = """
 -- KEYS epoch. ARGV: the highest epoch that a process knows
