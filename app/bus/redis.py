@@ -90,18 +90,20 @@ class RedisBroker:
     async def history(self, after: Position, until: Position | None = None) -> list[Entry] | None:
         """The entries with events after a position, up to the one that holds ``until``."""
         found: list[Entry] = []
-        async for packed in Journal(self._link).after(after):
-            previous = packed.previous or START
-            if previous > (found[-1].position if found else after):
-                return None
-            if until is not None and previous >= until:
-                break
-            try:
-                found.append(packed.entry())
-            except Unreadable as error:
-                log.warning("entry not readable", reason=str(error))
-                return None
-        return found
+        head = after
+        try:
+            async for packed in Journal(self._link).after(after):
+                if until is not None and head >= until:
+                    break
+                entry, previous = packed.entry(), packed.previous or START
+                if previous > head or (not found and previous != after and after not in entry):
+                    return None
+                found.append(entry)
+                head = entry.position
+        except Unreadable as error:
+            log.warning("entry not readable", reason=str(error))
+            return None
+        return found if until is None or head >= until else None
 
     async def tell(self, notice: Notice) -> None:
         """Let every process know; raises LeaseLost for the health of a leader that is none."""

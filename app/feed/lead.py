@@ -45,6 +45,9 @@ CATCH_UP = 5.0
 """Seconds that a new leader waits for its replica to reach the journal's end. If it cannot, no
 snapshots meet the journal, and only a leader can make some."""
 
+PAUSE = 0.1
+"""Seconds between two terms: what ends each of them at once must not make a process spin."""
+
 CUT_OFF = 3
 """Lease times without a live connection after which another process may try."""
 
@@ -106,6 +109,7 @@ async def lead(
         finally:
             metrics.leading.set(0)
             await lease.release()
+        await asyncio.sleep(PAUSE)
 
 
 async def _serve(
