@@ -16,6 +16,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -45,6 +46,8 @@ class Address:
                 + (f"got scheme {scheme!r}" if found else "got no scheme")
             )
         authority, path, query = _PARTS.fullmatch(rest).groups(default="")  # type: ignore[union-attr] # matches any text
+        if "@" in path + query:  # what stands before it is half a password
+            raise ValueError("expected / and ? and @ in a password percent-encoded")
         user, at, hosts = authority.rpartition("@")
         self.hosts = [_host(text, _PORTS[self.flavour]) for text in hosts.split(",")]
         if len(self.hosts) > 1 and not self.flavour:
@@ -110,7 +113,7 @@ class Link:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await _close(self._client)
 
     async def call(self, *command: Any, limit: float | None = None) -> Any:
         """The answer to a command."""
@@ -141,10 +144,10 @@ class Link:
                     await pubsub.ssubscribe(self.channel)
                     while await pubsub.get_message(timeout=self.limit) is None:
                         pass
-            yield Subscribed(pubsub)
+            yield Subscribed(pubsub, self.limit)
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call] # not typed by the library
-            await client.aclose()
+            await _close(client)
 
     async def _publisher(self) -> Redis:
         """A client of the server that publishes on our channel."""
@@ -159,15 +162,20 @@ class Link:
 
 
 class Subscribed:
-    """Messages as they come."""
+    """Messages as they come.
 
-    def __init__(self, pubsub: PubSub) -> None:
+    Of a connection that breaks, redis-py tries to make another before it tells: ``limit`` seconds.
+    """
+
+    def __init__(self, pubsub: PubSub, limit: float) -> None:
         self._pubsub = pubsub
+        self._limit = limit
 
     async def message(self, patience: float) -> bytes | None:
         """The next message; None after ``patience`` seconds without one. A pong is empty."""
         with _translated():
-            found = await self._pubsub.get_message(timeout=patience)
+            async with asyncio.timeout(patience + self._limit):
+                found = await self._pubsub.get_message(timeout=patience)
         if found is None:
             return None
         if found["type"] == "sunsubscribe":
@@ -177,7 +185,8 @@ class Subscribed:
     async def ping(self) -> None:
         """Ask for a sign of life on this connection: an empty message."""
         with _translated():
-            await self._pubsub.ping()
+            async with asyncio.timeout(self._limit):
+                await self._pubsub.ping()
 
 
 _CLOSED = "unable to perform operation on"
@@ -218,6 +227,15 @@ def _client(address: Address, limit: float) -> Redis | RedisCluster:
     for name in ("host", "port", "db"):
         options.pop(name, None)
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in address.hosts], **options)
+
+
+async def _close(client: Redis | RedisCluster) -> None:
+    """Close it, and what it asked the sentinels with, which redis-py leaves to us."""
+    await client.aclose()
+    pool = None if isinstance(client, RedisCluster) else client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _single(address: Address, options: dict[str, Any]) -> Redis:
