@@ -22,10 +22,15 @@ log = logger("lease")
 
 
 class Term(NamedTuple):
-    """One time of leading: its epoch, and where the journal ended when it began."""
+    """One time of leading: its epoch, and where the journal ended when it began.
+
+    ``lost``: somebody knew of a later epoch than the journal, so its leader may have published
+    what nobody can tell any more.
+    """
 
     epoch: int
     end: Position | None
+    lost: bool = False
 
 
 class Lease(Protocol):
@@ -126,10 +131,11 @@ class RedisLease:
                     may_replace,
                 )
                 holder = answer[0].decode()
-                if len(answer) == 3:
+                if len(answer) == 4:
                     self._text = f"{self._process} {int(answer[1])}"
                     self._over = sent + self.ttl
-                    return Term(int(answer[1]), Position.parse(answer[2].decode()))
+                    end = Position.parse(answer[2].decode())
+                    return Term(int(answer[1]), end, lost=bool(answer[3]))
                 candidate.see(holder, time.monotonic())
                 wait = candidate.due(patience()) - time.monotonic()
                 may_replace = holder if wait <= 0 else "-" if patience() else ""

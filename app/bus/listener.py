@@ -187,25 +187,20 @@ class Listener:
                 inbox.behind = False
                 async for one in self._replay():
                     yield one
-                await self._recall_notices()
+                await self._meet()
             elif inbox.entries and not inbox.overdue():
-                entry = self._follow(inbox.take())
-                if entry is not None:
-                    yield entry
+                packed = inbox.take()
+                if (packed.previous or START) > self._head:
+                    self._metrics.broker_holes.inc()
+                    inbox.lose()
+                elif packed.position > self._head:
+                    yield await self._advance(packed)
             else:
                 await asyncio.sleep(GATHER)
                 for notice, end in inbox.take_notices():
                     if end is not None:
                         await self._compare(end)
                     yield notice
-
-    def _follow(self, packed: Packed) -> Entry | None:
-        """The entry, if it is news; a hole before it is the journal's to fill."""
-        if (packed.previous or START) > self._head:
-            self._metrics.broker_holes.inc()
-            self._inbox.lose()
-            return None
-        return self._advance(packed) if packed.position > self._head else None
 
     async def _replay(self) -> AsyncIterator[Heard]:
         """What the journal holds after the head, or else the snapshots and what it holds then."""
@@ -216,7 +211,7 @@ class Listener:
                 if (packed.previous or START) > self._head:
                     self._loaded, self._needed = False, packed.previous or START
                     break
-                yield self._advance(packed)
+                yield await self._advance(packed)
                 if self._inbox.behind:
                     return  # the rest of this page may be gone from the journal by now
             else:
@@ -232,30 +227,38 @@ class Listener:
                 return snapshots
             await asyncio.sleep(LOOK)
 
-    def _advance(self, packed: Packed) -> Entry:
+    async def _advance(self, packed: Packed) -> Entry:
         """Take an entry that follows; raises Unreadable, and wants snapshots from beyond it."""
         try:
             entry = self._known(packed.position) or packed.entry()
         except Unreadable:
             self._loaded, self._needed = False, packed.position
             raise
+        if packed.position.sequence == 0 and (packed.previous or START) < self._head:
+            await self._object(packed.position)
         self._head = packed.position
         return entry
 
-    async def _recall_notices(self) -> None:
-        """What was told before the subscription began, where nothing newer was heard."""
+    async def _meet(self) -> None:
+        """After a subscription began: what was told before it, and whether something was lost."""
         if self._renewed:
             self._renewed = False
             for notice in await self._journal.notices():
                 self._inbox.keep(notice, newest=False)
+            await self._compare(await self._journal.end())
 
     async def _compare(self, end: Position) -> None:
-        """Set our head against the end of the journal that a notice names.
-
-        A journal that ends before it has lost something. Then no epoch up to ours may ever be taken
-        again: nobody would follow it.
-        """
+        """Set our head against the end of the journal that a notice names."""
         if end > self._head:
             self._inbox.lose()
         elif end < self._head and await self._journal.end() < self._head:
-            await self._link.run(RAISE, ("epoch",), self._head.epoch)
+            await self._object(self._head)
+
+    async def _object(self, position: Position) -> None:
+        """Redis has lost what we know: no epoch up to that of ``position`` may be led any more.
+
+        Nobody would follow one below our head, and a leader that knew less than we would begin a
+        channel without saying that there is a gap. The next one learns it from the fence.
+        """
+        log.warning("the journal has lost something", head=str(self._head))
+        await self._link.run(RAISE, ("epoch",), position.epoch + 1)

@@ -18,7 +18,7 @@ local function last_of(journal)
   if last then return last[1], tonumber(last[2][2]) or 0 end
   return '', 0
 end
-local function fence_of(key) return tonumber(redis.call('GET', key) or 0) end
+local function fence_of(key) return tonumber(redis.call('GET', key) or 0) or 0 end
 """
 
 APPEND = (
@@ -89,20 +89,21 @@ return 1
 
 RAISE = """
 -- KEYS epoch. ARGV: the highest epoch that a process knows
-if tonumber(redis.call('GET', KEYS[1]) or 0) >= tonumber(ARGV[1]) then return 0 end
+if (tonumber(redis.call('GET', KEYS[1]) or 0) or 0) >= tonumber(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1])
 return 1
 """
 
-TAKE = """
+TAKE = (
+    _FENCE
+    + """
 -- KEYS lease, epoch, journal, vacant.
 -- ARGV: process, the highest epoch it knows, the text it may replace
 local holder = redis.call('GET', KEYS[1]) or ''
-local fence = tonumber(redis.call('GET', KEYS[2]) or 0)
-local epoch = math.max(fence, tonumber(ARGV[2]))
-local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-local at = last and last[1] or ''
-if last then epoch = math.max(epoch, tonumber(string.match(at, '^%d+'))) end
+local fence = fence_of(KEYS[2])
+local at = last_of(KEYS[3])
+local known = math.max(fence, tonumber(ARGV[2]))
+local epoch = math.max(known, epoch_of(at))
 if holder ~= ARGV[3] and string.match(holder, '^%S+') ~= ARGV[1] then
   if epoch > fence then redis.call('SET', KEYS[2], string.format('%.0f', epoch)) end
   return {holder}
@@ -113,8 +114,9 @@ local text = string.format('%.0f', epoch)
 redis.call('SET', KEYS[2], text)
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. text .. ' 0')
 redis.call('DEL', KEYS[4])
-return {'', text, at}
+return {'', text, at, known > epoch_of(at) and 1 or 0}
 """
+)
 
 RENEW = """
 -- KEYS lease. ARGV: process and epoch, number of the renewal
@@ -134,17 +136,17 @@ return 1
 
 LEAVE = """
 -- KEYS tokens. ARGV: milliseconds between two in the long run, how many at once
--- what is kept is when the next would be due in the long run; a clock that was set back, or a due
--- time farther away than it can be, makes nobody wait longer than for one burst
+-- what is kept is when the next would be due in the long run; it is never farther away than after
+-- one burst, so that a clock that is set back makes nobody wait longer
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local due = math.min(tonumber(redis.call('GET', KEYS[1]) or 0), now + interval * burst)
+local due = tonumber(redis.call('GET', KEYS[1]) or 0) or 0
+due = math.max(now, math.min(due, now + interval * burst))
 local early = due - interval * (burst - 1) - now
-if early > 0 then return early end
-local text = string.format('%.0f', math.max(due, now) + interval)
-redis.call('SET', KEYS[1], text, 'PX', 2 * interval * burst)
-return 0
+if early <= 0 then due, early = due + interval, 0 end
+redis.call('SET', KEYS[1], string.format('%.0f', due), 'PX', 2 * interval * burst)
+return early
 """
 
 PROBE = """

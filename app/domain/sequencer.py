@@ -19,15 +19,24 @@ class Sequencer:
     """Makes entries of events, in one epoch.
 
     ``store`` holds what was known before (a new leader's replica); its channels all start anew
-    with ``gap``, as nobody heard the exchange between the two leaders.
+    with ``gap``, as nobody heard the exchange between the two leaders. So do all others if
+    something was ``lost``: what the last leader published may not all be in ``store``.
     """
 
-    def __init__(self, epoch: int, store: Store, *, previous: Position | None = None) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        store: Store,
+        *,
+        previous: Position | None = None,
+        lost: bool = False,
+    ) -> None:
         self._epoch = epoch
         self._sequence = 0
         self._previous = previous
         self._store = store
         self._known: set[Channel] = {state.channel for state in store}
+        self._lost = lost
         self._continuity: dict[Channel, int] = {}
         self._crossed: list[Channel] = []
 
@@ -131,7 +140,7 @@ class Sequencer:
             time=event.time,
             received=event.received,
             data=data,
-            gap=broken and channel in self._known,
+            gap=broken and (self._lost or channel in self._known),
         )
         if reduced is None:
             self._store.apply(made)

@@ -181,7 +181,10 @@ class _Leader:
         previous = max(head, term.end or START)
         self.epoch = term.epoch
         self.sequencer = Sequencer(
-            self.epoch, self._states, previous=None if previous == START else previous
+            self.epoch,
+            self._states,
+            previous=None if previous == START else previous,
+            lost=term.lost or head > (term.end or head),
         )
         self._saved: set[Channel] = set()
         self._watermark = START

@@ -59,9 +59,12 @@ class Recall:
             self._bell.clear()
             while self._waiting:
                 oldest = min(self._waiting.values())
-                await self._extend(oldest)
+                try:
+                    await self._extend(oldest)
+                except (BrokerUnavailable, TimeoutError):
+                    oldest = max(self._waiting.values(), default=oldest)  # ask for none of them
                 for subscription, position in list(self._waiting.items()):
-                    if position == oldest or position >= self._history.floor:
+                    if position <= oldest or position >= self._history.floor:
                         del self._waiting[subscription]
                         self._resume(subscription, position)
 
@@ -70,11 +73,8 @@ class Recall:
         floor = self._history.floor
         if self._older is None or after >= floor:
             return
-        try:
-            async with asyncio.timeout(LIMIT):
-                entries = await self._older(after, floor)
-        except (BrokerUnavailable, TimeoutError):
-            return
+        async with asyncio.timeout(LIMIT):
+            entries = await self._older(after, floor)
         if entries is not None and floor == self._history.floor:
             self._history.prepend(
                 after,

@@ -73,6 +73,17 @@ class TestEntries:
         assert at("7-1") == sequencer.head
 
 
+class TestLost:
+    """Something that the last leader published may be known to clients, but to no leader."""
+
+    def test_the_first_event_of_a_channel_that_nobody_told_of_is_a_gap(self, store: Store) -> None:
+        sequencer = Sequencer(7, store, lost=True)
+        first = one(sequencer, price("X_Y", "1"))
+        assert (first["type"], first["gap"]) == ("snapshot", True)
+        assert "gap" not in one(sequencer, price("X_Y", "2", time=101))
+        assert one(sequencer, book("X_Y", [("2", "1")], full=True))["gap"] is True
+
+
 class TestLatest:
     @pytest.mark.parametrize("make", [price, ticker])
     def test_the_first_is_a_plain_snapshot_then_updates_name_the_one_before(
