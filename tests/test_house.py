@@ -15,7 +15,6 @@ LONGEST = 400
 
 ELSEWHERE = {
     "app/__main__.py": "tests/e2e/test_process.py",  # commands are tried as processes
-    "app/feed.py": "tests/e2e/test_faults.py",  # the pipe is what the end-to-end tests are about
     "app/bus/broker.py": "tests/contract/test_broker.py",  # what every broker promises
     "app/errors.py": "tests/api/test_problems.py",  # a tree of names, rendered there
     "app/api/deps.py": "tests/api/test_state.py",  # no decision of its own

@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.channel import Channel
+from app.domain.position import Position
 from app.hub.history import History
 from tests.given import at
 
@@ -112,3 +113,61 @@ def test_a_position_before_the_start_has_expired_and_the_start_itself_has_not() 
     history.add(at("7-11"), TICKER, b"x")
     assert history.refusal(at("7-9")) is None
     assert ([b"x"], at("7-11")) == history.after(at("7-9"), everything, **ALL)
+
+
+class TestPrepending:
+    """What the broker still has from before goes in front, so that it can be resumed from."""
+
+    @staticmethod
+    def older(*texts: str) -> list[tuple[Position, Channel, bytes]]:
+        return [(at(text), TICKER, text.encode()) for text in texts]
+
+    def test_a_stream_may_resume_from_there_and_gets_all(self) -> None:
+        history = History(10)
+        history.start(at("7-4"))
+        history.add(at("7-5"), TICKER, b"7-5")
+        history.prepend(at("7-1"), self.older("7-2", "7-3", "7-4"))
+        assert history.refusal(at("7-1")) is None
+        assert history.refusal(at("7-3")) is None
+        assert history.refusal(at("7-4")) is None
+        assert history.floor == at("7-1")
+        found = history.after(at("7-1"), everything, **ALL)
+        assert ([b"7-2", b"7-3", b"7-4", b"7-5"], at("7-5")) == found
+        assert ([b"7-4", b"7-5"], at("7-5")) == history.after(at("7-3"), everything, **ALL)
+
+    def test_what_is_not_between_is_left_out(self) -> None:
+        """Entries are told as a whole: their first and last events may be known."""
+        history = filled(10)
+        history.start(at("7-4"))
+        history.add(at("7-5"), TICKER, b"7-5")
+        history.prepend(at("7-2"), self.older("7-1", "7-2", "7-3", "7-4", "7-5", "7-6"))
+        found = history.after(at("7-2"), everything, **ALL)
+        assert ([b"7-3", b"7-4", b"7-5"], at("7-5")) == found
+
+    def test_before_it_everything_has_still_expired(self) -> None:
+        history = History(10)
+        history.start(at("7-4"))
+        history.prepend(at("7-2"), self.older("7-3", "7-4"))
+        assert history.refusal(at("7-1")) == "history_expired"
+        history.prepend(at("7-0"), self.older("7-1", "7-2"))
+        assert history.refusal(at("7-1")) is None
+        found = history.after(at("7-1"), everything, **ALL)
+        assert ([b"7-2", b"7-3", b"7-4"], at("7-4")) == found
+
+    def test_nothing_may_have_happened_between(self) -> None:
+        history = History(10)
+        history.start(at("8-0"))
+        history.prepend(at("7-9"), [])
+        assert history.refusal(at("7-9")) is None
+        assert ([], at("7-9")) == history.after(at("7-9"), everything, **ALL)
+
+    def test_it_is_dropped_first(self) -> None:
+        history = filled(8)
+        history.start(at("7-100"))
+        history.prepend(at("7-96"), self.older("7-97", "7-98", "7-99", "7-100"))
+        for number in range(101, 120):
+            history.add(at(f"7-{number}"), TICKER, b"%d" % number)
+        assert history.refusal(at("7-98")) == "history_expired"
+        assert history.refusal(at("7-111")) is None
+        frames, _ = history.after(at("7-111"), everything, **ALL)
+        assert frames == [b"%d" % number for number in range(112, 120)]
