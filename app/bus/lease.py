@@ -83,6 +83,11 @@ class OwnLease:
         """There is nobody to take it."""
 
 
+FREE = "free"
+"""The text of a lease that was given back. One without any text may have been lost by Redis while
+somebody holds it."""
+
+
 class Candidate:
     """When a lease that somebody else holds, or nobody, may be taken. Pure: monotonic seconds."""
 
@@ -91,14 +96,15 @@ class Candidate:
         self._seen: str | None = None
         self._since = 0.0
 
-    def see(self, holder: str, now: float) -> None:
-        """The lease's text is ``holder`` now, empty if it is nobody's."""
-        if holder != self._seen:
-            self._seen, self._since = holder, now
+    def see(self, text: str, now: float) -> None:
+        """The lease's text is this now; empty if there is none."""
+        if text != self._seen:
+            self._seen, self._since = text, now
 
-    def due(self, patience: float) -> float:
-        """When it may be taken if its text stays as it is."""
-        return self._since + (self._ttl + patience if self._seen else patience)
+    def due(self, patience: float, *, known: bool) -> float:
+        """When it may be taken if its text stays as it is; ``known``: somebody has ever led."""
+        nobody_s = self._seen == FREE or (not self._seen and not known)
+        return self._since + patience + (0.0 if nobody_s else self._ttl)
 
 
 class RedisLease:
@@ -118,7 +124,7 @@ class RedisLease:
     ) -> Term:
         """Wait until it is ours; while Redis is away, until it is back."""
         candidate = Candidate(self.ttl)
-        may_replace = "-" if patience() else ""
+        may_replace = "-" if patience() else FREE
         pauses = delays()
         while True:
             sent = time.monotonic()
@@ -130,15 +136,15 @@ class RedisLease:
                     known(),
                     may_replace,
                 )
-                holder = answer[0].decode()
+                text = answer[0].decode()
                 if len(answer) == 4:
                     self._text = f"{self._process} {int(answer[1])}"
                     self._over = sent + self.ttl
                     end = Position.parse(answer[2].decode())
                     return Term(int(answer[1]), end, lost=bool(answer[3]))
-                candidate.see(holder, time.monotonic())
-                wait = candidate.due(patience()) - time.monotonic()
-                may_replace = holder if wait <= 0 else "-" if patience() else ""
+                candidate.see(text, time.monotonic())
+                wait = candidate.due(patience(), known=int(answer[1]) > 0) - time.monotonic()
+                may_replace = text if wait <= 0 else "-" if patience() else FREE
                 if wait > 0:
                     await self._vacancy(max(0.01, min(wait, self.ttl / 5)))
                 pauses = delays()

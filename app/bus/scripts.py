@@ -106,7 +106,7 @@ local known = math.max(fence, tonumber(ARGV[2]))
 local epoch = math.max(known, epoch_of(at))
 if holder ~= ARGV[3] and string.match(holder, '^%S+') ~= ARGV[1] then
   if epoch > fence then redis.call('SET', KEYS[2], string.format('%.0f', epoch)) end
-  return {holder}
+  return {holder, string.format('%.0f', epoch)}
 end
 local now = redis.call('TIME')
 epoch = math.max(epoch + 1, now[1] * 1000 + math.floor(now[2] / 1000))
@@ -129,7 +129,8 @@ return 1
 RELEASE = """
 -- KEYS lease, vacant. ARGV: process and epoch
 if string.match(redis.call('GET', KEYS[1]) or '', '^%S+ %S+') ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('SET', KEYS[1], 'free')
+redis.call('DEL', KEYS[2])
 redis.call('LPUSH', KEYS[2], '1')
 return 1
 """

@@ -48,6 +48,10 @@ snapshots meet the journal, and only a leader can make some."""
 PAUSE = 0.1
 """Seconds between two terms: what ends each of them at once must not make a process spin."""
 
+OBJECTIONS = 0.25
+"""Seconds that a new leader gives the others to object when the journal has lost something, before
+it connects to the exchange in vain."""
+
 CUT_OFF = 3
 """Lease times without a live connection after which another process may try."""
 
@@ -179,6 +183,7 @@ class _Leader:
         head = replica.head or START
         self._states.reload(head, (state.snapshot() for state in replica.store))
         previous = max(head, term.end or START)
+        self._after_loss = previous > (term.end or (START if lease.shared else previous))
         self.epoch = term.epoch
         self.sequencer = Sequencer(
             self.epoch,
@@ -200,6 +205,9 @@ class _Leader:
         self._follow_wanted()
         await self._append(self.sequencer.open())
         await self._save()
+        if self._after_loss:
+            await asyncio.sleep(OBJECTIONS)
+            await self._broker.tell(self._health())
 
     async def publish(self) -> None:
         """Number what the pool hears, turn by turn, and append it to the journal."""

@@ -58,7 +58,7 @@ def leads(lease: Lease) -> bool:
 
 
 async def holder(one: Server) -> str:
-    """The process that the lease names; none: it is free."""
+    """The process that the lease names; ``free``, or none if there is no lease."""
     return (await one.ask("GET", KEY) or b"").decode().partition(" ")[0]
 
 

@@ -29,32 +29,47 @@ from tests.redis.servers import BINARIES, Server
 
 
 class TestCandidate:
-    def test_what_is_nobody_s_may_be_taken_at_once(self) -> None:
+    @pytest.mark.parametrize("text", ["free", ""])
+    def test_what_is_nobody_s_may_be_taken_at_once(self, text: str) -> None:
         candidate = Candidate(5.0)
-        candidate.see("", 100.0)
-        assert candidate.due(0.0) == 100.0
-        candidate.see("", 200.0)
-        assert candidate.due(0.0) == 100.0
+        candidate.see(text, 100.0)
+        assert candidate.due(0.0, known=False) == 100.0
+        candidate.see(text, 200.0)
+        assert candidate.due(0.0, known=False) == 100.0
 
-    def test_what_is_somebody_s_when_it_stayed_the_same_for_its_whole_time(self) -> None:
+    def test_what_was_given_back_too_though_somebody_led(self) -> None:
+        candidate = Candidate(5.0)
+        candidate.see("free", 100.0)
+        assert candidate.due(0.0, known=True) == 100.0
+
+    def test_what_vanished_may_still_be_held(self) -> None:
+        candidate = Candidate(5.0)
+        candidate.see("a 7 1", 90.0)
+        candidate.see("", 100.0)
+        assert candidate.due(0.0, known=True) == 105.0
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_what_is_somebody_s_when_it_stayed_the_same_for_its_whole_time(
+        self, *, known: bool
+    ) -> None:
         candidate = Candidate(5.0)
         candidate.see("a 7 1", 100.0)
-        assert candidate.due(0.0) == 105.0
+        assert candidate.due(0.0, known=known) == 105.0
         candidate.see("a 7 1", 104.9)
-        assert candidate.due(0.0) == 105.0
+        assert candidate.due(0.0, known=known) == 105.0
         candidate.see("a 7 2", 104.99)
-        assert candidate.due(0.0) == 109.99
+        assert candidate.due(0.0, known=known) == 109.99
 
     def test_with_patience_so_much_later(self) -> None:
         candidate = Candidate(5.0)
-        candidate.see("", 100.0)
-        assert candidate.due(3.0) == 103.0
+        candidate.see("free", 100.0)
+        assert candidate.due(3.0, known=True) == 103.0
         candidate.see("a 7 1", 101.0)
-        assert candidate.due(3.0) == 109.0
-        candidate.see("", 102.0)
-        assert candidate.due(3.0) == 105.0
+        assert candidate.due(3.0, known=True) == 109.0
+        candidate.see("free", 102.0)
+        assert candidate.due(3.0, known=True) == 105.0
 
-    @given(st.lists(st.tuples(st.sampled_from(["", "a 1", "a 2", "b 1"]), st.floats(0, 4))))
+    @given(st.lists(st.tuples(st.sampled_from(["free", "a 1", "a 2", "b 1"]), st.floats(0, 4))))
     def test_never_while_it_is_renewed_in_time(self, seen: list[tuple[str, float]]) -> None:
         candidate, now, since, last = Candidate(5.0), 100.0, 100.0, None
         for text, pause in seen:
@@ -62,7 +77,7 @@ class TestCandidate:
             if text != last:
                 since, last = now, text
             candidate.see(text, now)
-            assert candidate.due(0.0) == since + (5.0 if text else 0.0)
+            assert candidate.due(0.0, known=True) == since + (0.0 if text == "free" else 5.0)
 
 
 class TestOwn:
@@ -138,7 +153,7 @@ class TestTaking:
             await first.release()
             assert await holder(one) == "p1"
             await second.release()
-            assert await holder(one) == ""
+            assert await holder(one) == "free"
 
     async def test_not_renewed_it_goes_to_another_only_after_the_first_has_stopped(
         self, one: Server

@@ -34,20 +34,20 @@ class TestEpochs:
     """Every term has a higher one than any before, whatever was lost and whoever remembers."""
 
     async def test_they_begin_with_redis_s_time(self, link: Link) -> None:
-        term = await took(RedisLease(link, "one", ttl=LONG))
+        term = await took(RedisLease(link, "one", ttl=TTL))
         assert abs(term.epoch / 1000 - time.time()) < 60
 
     async def test_they_rise_with_each_term_also_when_that_time_is_behind(
         self, one: Server, link: Link
     ) -> None:
         await one.ask("SET", EPOCH, 10**14)
-        lease = RedisLease(link, "one", ttl=LONG)
+        lease = RedisLease(link, "one", ttl=TTL)
         assert [(await took(lease)).epoch - 10**14 for _ in range(3)] == [1, 2, 3]
 
     async def test_they_rise_above_what_a_candidate_has_heard(
         self, one: Server, link: Link
     ) -> None:
-        lease = RedisLease(link, "one", ttl=LONG)
+        lease = RedisLease(link, "one", ttl=TTL)
         assert (await took(lease, lambda: 10**14)).epoch == 10**14 + 1
         await one.ask("FLUSHALL")
         assert (await took(lease, lambda: 10**14 + 1)).epoch == 10**14 + 2
@@ -70,7 +70,7 @@ class TestEpochs:
         """Somebody deleted the key that says how far they had come."""
         epoch = 10**14
         await one.ask("XADD", Link.key("journal"), f"{epoch}-5", "total", 1, "entry", "any")
-        term = await took(RedisLease(link, "one", ttl=LONG))
+        term = await took(RedisLease(link, "one", ttl=TTL))
         assert term == Term(epoch + 1, Position(epoch, 5))
 
     async def test_they_rise_over_lost_data(self, one: Server, link: Link) -> None:
@@ -96,6 +96,24 @@ class TestEpochs:
                 assert (await trying).epoch == 10**14 + 1
 
 
+class TestVanished:
+    """Redis has lost its data while somebody leads."""
+
+    async def test_who_knows_of_a_leader_waits_until_that_one_has_stopped(
+        self, one: Server
+    ) -> None:
+        async with candidates(one.url, 2, ttl=TTL) as (first, second):
+            epoch = (await took(first)).epoch
+            await one.ask("FLUSHALL")
+            await took(second, lambda: epoch)
+            assert not leads(first)
+
+    async def test_who_knows_of_none_begins(self, one: Server) -> None:
+        async with candidates(one.url, 1, ttl=LONG) as (first,):
+            await took(first)
+            assert await holder(one) == "p0"
+
+
 class TestLosses:
     """A term says whether something was published that nobody can tell any more."""
 
@@ -112,7 +130,7 @@ class TestLosses:
     async def test_where_the_journal_ends_before_an_epoch_that_somebody_knows_something_is(
         self, one: Server, link: Link
     ) -> None:
-        lease, broker = RedisLease(link, "one", ttl=LONG), broker_on(link)
+        lease, broker = RedisLease(link, "one", ttl=TTL), broker_on(link)
         await append(broker, OPEN, *ticks(1, 3))
         assert (await took(lease, lambda: 8)).lost
         await one.ask("FLUSHALL")

@@ -100,6 +100,15 @@ async def subscribed(one: Server, link: Link, number: int = 1) -> None:
     await until(so, f"{number} subscribed")
 
 
+async def fence(one: Server, least: int) -> None:
+    """Until every epoch below one is refused."""
+
+    async def so() -> bool:
+        return int(await one.ask("GET", Link.key("epoch")) or 0) >= least
+
+    await until(so, f"a fence of {least}")
+
+
 class TestConnection:
     async def test_cut_twenty_times_it_hears_every_entry_once_and_in_order(
         self, one: Server, link: Link, broker: RedisBroker
@@ -310,15 +319,11 @@ class TestLostData:
             await append(broker, OPEN, *ticks(1, 5))
             await process.hears(6)
             await one.ask("FLUSHALL")
-            await append(broker, opening, *ticks(1, 2, epoch=8))
-            assert [opening, *ticks(1, 2, epoch=8)] == await process.hears(3)
-
-            async def raised() -> bool:
-                return int(await one.ask("GET", Link.key("epoch")) or 0) > 8
-
-            await until(raised, "the fence")
+            await append(broker, opening)
+            assert await process.hears() == [opening]
+            await fence(one, 9)
             with pytest.raises(LeaseLost, match="has begun"):
-                await broker.append(ticks(3, 3, epoch=8)[0])
+                await broker.append(ticks(1, 1, epoch=8)[0])
             term = await RedisLease(link, "one", ttl=LIMIT).acquire(lambda: 8)
             assert term.lost
 
@@ -340,6 +345,18 @@ class TestLostData:
             await process.idle(broker)
             assert await one.ask("GET", Link.key("epoch")) is None
 
+    async def test_an_epoch_up_to_its_own_is_refused_as_soon_as_it_is_back(
+        self, one: Server, broker: RedisBroker
+    ) -> None:
+        """Also while nobody leads yet, and nobody tells anything."""
+        async with far(one) as process:
+            await append(broker, OPEN, *ticks(1, 5))
+            await process.hears(6)
+            await one.restart(keep_data=False)
+            await fence(one, 7)
+            with pytest.raises(LeaseLost, match="has begun"):
+                await broker.append(entry(None, opens="6-0"))
+
     @pytest.mark.parametrize("opening", [entry(None, opens="5-0"), entry("7-2", opens="6-0")])
     async def test_an_epoch_below_its_own_is_never_followed_and_soon_refused(
         self, one: Server, link: Link, broker: RedisBroker, opening: Entry
@@ -354,11 +371,7 @@ class TestLostData:
             health = Health(epoch, 1.0, "live", 0.5)
             await broker.tell(health)
             assert await process.hears() == [health]
-
-            async def raised() -> bool:
-                return int(await one.ask("GET", Link.key("epoch")) or 0) >= 7
-
-            await until(raised, "the fence")
+            await fence(one, 7)
             with pytest.raises(LeaseLost, match="has begun"):
                 await broker.append(ticks(3, 3, epoch=epoch)[0])
             with pytest.raises(LeaseLost):
