@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 
 # The pure rooms, and the tests that cover every branch of them.
-PURE_ROOMS := domain hub.sse hub.history hub.subscription hub.wishes hub.groups \
+PURE_ROOMS := domain hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
   upstream.wire upstream.session upstream.line upstream.interest upstream.backoff upstream.handover
 PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
 WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \

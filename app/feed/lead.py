@@ -191,6 +191,7 @@ class _Leader:
             previous=None if previous == START else previous,
             lost=term.lost or head > (term.end or head),
         )
+        self._numbering = asyncio.Lock()
         self._saved: set[Channel] = set()
         self._watermark = START
 
@@ -213,12 +214,13 @@ class _Leader:
         """Number what the pool hears, turn by turn, and append it to the journal."""
         async for batch in self._pool.batches():
             for events in _parts(batch):
-                entry = self.sequencer.sequence(events)
+                async with self._numbering:
+                    entry = self.sequencer.sequence(events)
+                    if entry is not None:
+                        await self._append(entry)
                 for channel in self.sequencer.take_crossed():
                     log.warning("book crossed", channel=str(channel))
                     self._pool.resync(channel, "crossed")
-                if entry is not None:
-                    await self._append(entry)
 
     async def _append(self, entry: Entry) -> None:
         """Append it, however often that takes while the lease is ours."""
@@ -314,10 +316,11 @@ class _Leader:
                 await self._save()
 
     async def _save(self) -> None:
-        at = self.sequencer.head
-        changed = [state for state in self._states if state.position > self._watermark]
-        present = {state.channel for state in self._states}
-        await self._broker.save(at, [one.snapshot() for one in changed], self._saved - present)
+        async with self._numbering:  # what is numbered and not appended yet may never be
+            at = self.sequencer.head
+            changed = [one.snapshot() for one in self._states if one.position > self._watermark]
+            present = {state.channel for state in self._states}
+        await self._broker.save(at, changed, self._saved - present)
         self._saved, self._watermark = present, at
 
     async def hand_over_when_cut_off(self, outage: Outage) -> Never:

@@ -320,6 +320,11 @@ class TestFlavours:
             owner = await made.owner(link.key("journal"))
             assert await owner.ask("XLEN", link.key("journal")) == 1
             assert [await one.ask("DBSIZE") > 0 for one in made.servers].count(True) == 1
+            async with link.subscribed() as messages:
+                slot = await owner.ask("CLUSTER KEYSLOT", link.channel)
+                await owner.ask("CLUSTER DELSLOTS", slot)  # as when it goes to another server
+                with pytest.raises(BrokerUnavailable, match="ended"):
+                    await messages.message(LIMIT)
 
 
 # TLS, with a certificate made here

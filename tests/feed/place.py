@@ -64,7 +64,7 @@ class FaultyBroker(MemoryBroker):
         await super().save(watermark, changed, gone)
 
     async def tell(self, notice: Notice) -> None:
-        self._fail("tell")
+        self._fail("wish" if isinstance(notice, Wish) else "health")
         self.told.append(notice)
         self.times.append(asyncio.get_running_loop().time())
         await super().tell(notice)
@@ -72,6 +72,11 @@ class FaultyBroker(MemoryBroker):
     @property
     def last(self) -> Position | None:
         return self._last
+
+    @property
+    def saved(self) -> frozenset[Channel]:
+        """The channels with a snapshot."""
+        return frozenset(self._snapshots)
 
     @property
     def healths(self) -> list[Health]:

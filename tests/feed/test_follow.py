@@ -210,18 +210,18 @@ class TestWishes:
         broker, process = FaultyBroker(), replica(linger=10.0)
         async with following(broker, process):
             process.wishes.hold(channels("depth:BTC_USDT:0"))
-            await settle()
+            await asyncio.sleep(0.5)  # between two looks
             process.wishes.release(channels("depth:BTC_USDT:0"), loop.time())
-            await asyncio.sleep(11.0)
+            await asyncio.sleep(10.1)
             assert process.wishes.wanted(loop.time()) == frozenset()
 
     async def test_while_the_broker_is_away_it_tries_again(self) -> None:
         broker, process = FaultyBroker(), replica()
         async with following(broker, process):
-            broker.away["tell"] = 3
+            broker.away["wish"] = 3
             process.wishes.hold(channels("depth:BTC_USDT:0"))
             await settle()
             assert broker.wishes("one") == [frozenset()]
             await asyncio.sleep(5.0)
-            assert broker.away["tell"] == 0
+            assert broker.away["wish"] == 0
             assert broker.wishes("one")[-1] == channels("depth:BTC_USDT:0")

@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.bus.broker import Snapshots, Wish
 from app.domain.channel import Channel
@@ -12,7 +10,7 @@ from app.domain.event import Entry
 from app.domain.health import ConnectionHealth, Following
 from app.domain.health import Upstream as Status
 from app.domain.position import START
-from app.feed.lead import BATCH, CUT_OFF, STAY_OUT, Outage, _judge, _parts
+from app.feed.lead import BATCH, CUT_OFF, _judge, _parts
 from tests.bus.road import OPEN
 from tests.e2e.waiting import until
 from tests.feed.leading import GivenLease, Process, broken_chain, candidate, lease_on
@@ -22,56 +20,6 @@ from tests.given import at, entry, made, price
 PRICES = "lastprice:*"
 BTC = "lastprice:BTC_USDT"
 BOOK, OTHER_BOOK = "depth:BTC_USDT:0", "depth:ETH_USDT:0"
-TTL = 5.0
-
-
-class TestOutage:
-    """When a leader that cannot reach the exchange hands over."""
-
-    def test_is_due_after_three_lease_times_without_a_live_connection(self) -> None:
-        outage = Outage(TTL)
-        assert not outage.due(100.0, 0.0, 100.0)
-        assert not outage.due(100.0, 0.0, 114.9)
-        assert outage.due(100.0, 0.0, 115.0)
-        assert outage.due(100.0, 100.0, 500.0)
-
-    def test_is_due_once_and_again_only_after_somebody_was_live(self) -> None:
-        outage = Outage(TTL)
-        outage.hand_over(115.0, 0.5)
-        assert not outage.due(120.0, 0.0, 1_000_000.0)
-        assert not outage.due(120.0, 114.9, 1_000_000.0)
-        assert not outage.due(200.0, 200.0, 214.9)
-        assert outage.due(200.0, 200.0, 215.0)
-        outage.hand_over(215.0, 0.5)
-        assert not outage.due(220.0, 200.0, 1_000_000.0)
-
-    @pytest.mark.parametrize(("jitter", "out"), [(0.0, 60.0), (0.5, 45.0), (0.999, 30.03)])
-    def test_who_has_handed_over_stays_out_for_a_jittered_minute(
-        self, jitter: float, out: float
-    ) -> None:
-        outage = Outage(TTL)
-        assert outage.patience(0.0) == 0.0
-        outage.hand_over(100.0, jitter)
-        assert STAY_OUT / 2 <= out <= STAY_OUT
-        assert outage.patience(100.0) == TTL
-        assert outage.patience(100.0 + out - 0.1) == TTL
-        assert outage.patience(100.0 + out + 0.1) == 0.0
-
-    @given(st.lists(st.tuples(st.floats(0.1, 20.0), st.booleans()), max_size=60))
-    def test_never_more_often_than_somebody_was_live(self, steps: list[tuple[float, bool]]) -> None:
-        outage, now, live_at, since, handed, spells = Outage(TTL), 100.0, 0.0, 100.0, 0, 0
-        was_live = False
-        for pause, live in steps:
-            now += pause
-            if live:
-                live_at = since = now
-            spells += live and not was_live
-            was_live = live
-            if outage.due(since, live_at, now):
-                assert now - since >= CUT_OFF * TTL
-                outage.hand_over(now, 0.5)
-                handed, since = handed + 1, now
-        assert handed <= spells + 1
 
 
 def connected(*states: str) -> list[ConnectionHealth]:
@@ -136,7 +84,7 @@ class TestTerms:
         assert lease.released == 2
         assert not process.leading
 
-    @pytest.mark.parametrize("what", ["append", "save", "tell"])
+    @pytest.mark.parametrize("what", ["append", "save", "health"])
     async def test_whatever_is_refused_first_ends_it(self, what: str) -> None:
         broker = FaultyBroker()
         lease = lease_on(broker)
@@ -296,6 +244,26 @@ class TestTakingOver:
             assert firsts
             assert {one.gap for one in firsts} == {lost}
 
+    async def test_after_a_loss_the_others_may_object_before_it_connects_to_the_exchange(
+        self,
+    ) -> None:
+        """The journal has lost what this process knows; another may know more."""
+        broker, issued = await left(), list[int]()
+        await broker.save(at("7-2"), FORMER[1].envelopes, [])
+        broker.refusing["health"] = 1
+
+        class Watched(GivenLease):
+            async def release(self) -> None:
+                issued.append(process.exchange.control.report()["tokens_issued"])
+                await super().release()
+
+        lease = Watched()
+        lease.end = lambda: broker.last if lease.terms else None
+        async with candidate(lease, broker, replica(PRICES)) as process:
+            await begun(process, lease, 2)
+            assert issued == [0]
+            assert broken_chain(await broker.history(START) or []) == []
+
     async def test_the_opening_follows_the_journal_and_all_states_are_saved_with_it(self) -> None:
         broker = await left()
         lease = lease_on(broker)
@@ -316,9 +284,11 @@ class TestTakingOver:
         book = Channel.parse(BOOK)
         async with candidate(lease_on(broker), broker, process) as one:
             await until(lambda: book in one.pool.following(), "followed on")
+            await until(lambda: book in broker.saved, "saved")
             await until(lambda: one.epoch(BOOK) == 0, "forgotten")
             await one.fresh(BTC, 8)
             assert book not in one.pool.following()
+            await until(lambda: book not in broker.saved, "not saved any more")
 
 
 class TestFollowing:

@@ -20,7 +20,7 @@ from tests.redis.servers import Server, server
 
 PRICES = "lastprice:*"
 BTC = "lastprice:BTC_USDT"
-TTL = 5.0
+TTL = 1.5
 LEAD = sys.modules[Upstream.__module__]
 """The module: the package hands on a function of the same name."""
 
@@ -33,7 +33,7 @@ async def _one(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture(name="link")
 async def _link(one: Server) -> AsyncIterator[Link]:
-    async with linked(one.url, limit=2.0) as link:
+    async with linked(one.url, limit=TTL * 0.4) as link:
         yield link
 
 
