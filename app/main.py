@@ -28,6 +28,7 @@ from app.bus.redis import RedisBroker
 from app.domain.store import Store
 from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
+from app.hub.recall import Older
 from app.hub.wishes import Wishes
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry import Metrics, configure_logging, logger
@@ -133,6 +134,7 @@ class _Bus(NamedTuple):
     broker: Broker
     lease: Lease
     leave: Leave | None = None
+    older: Older | None = None
 
 
 @asynccontextmanager
@@ -147,7 +149,8 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
         link, settings.history, linger=settings.linger, health_ttl=ttl, metrics=metrics
     )
     try:
-        yield _Bus(broker, RedisLease(link, process, ttl=ttl), SharedPace(link).leave)
+        lease = RedisLease(link, process, ttl=ttl)
+        yield _Bus(broker, lease, SharedPace(link).leave, broker.events)
     finally:
         await link.close()
 
@@ -168,8 +171,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             asyncio.TaskGroup() as tasks,
         ):
             options = HubOptions(settings.history, settings.heartbeat, settings.stream_lifetime)
-            older = bus.broker.history if settings.shared else None
-            hub = app.state.hub = Hub(store, options, metrics, older=older)
+            hub = app.state.hub = Hub(store, options, metrics, older=bus.older)
             replica = Replica(store, hub, wishes, process)
             rest = rest_of(settings, client)
             markets = Markets(rest)

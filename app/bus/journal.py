@@ -4,6 +4,7 @@ Reads only; every method raises BrokerUnavailable.
 """
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from app.bus.broker import Notice, Snapshots
 from app.bus.link import Link
@@ -65,14 +66,16 @@ class Journal:
         envelopes = tuple(map(load_envelope, fields.values()))
         return Snapshots(Position.parse(watermark.decode("latin-1")), envelopes)
 
-    async def notices(self) -> list[Notice]:
-        """The leader's last health, and the last wishes."""
+    async def notices(self, health_ttl: float = 0.0) -> list[Notice]:
+        """The leader's last health, told for ``health_ttl`` seconds, and the last wishes."""
         health = await self._link.call("GET", self._link.key("health"))
+        left = await self._link.call("PTTL", self._link.key("health")) / 1000
         wishes = await self._link.call("HVALS", self._link.key("wishes"))
         found: list[Notice] = []
         loads: list[tuple[Callable[[bytes], Notice], bytes]] = []
         if health is not None:
-            loads.append((load_health, health))
+            late = max(0.0, health_ttl - left)
+            loads.append((lambda text: replace(load_health(text), late=late), health))
         loads += [(load_wish, row.partition(b" ")[2]) for row in wishes]
         for load, text in loads:
             try:

@@ -103,8 +103,8 @@ class Candidate:
 
     def due(self, patience: float, *, known: bool) -> float:
         """When it may be taken if its text stays as it is; ``known``: somebody has ever led."""
-        nobody_s = self._seen == FREE or (not self._seen and not known)
-        return self._since + patience + (0.0 if nobody_s else self._ttl)
+        held = self._seen != FREE if self._seen else known
+        return self._since + patience + (self._ttl if held else 0.0)
 
 
 class RedisLease:
@@ -125,7 +125,7 @@ class RedisLease:
         """Wait until it is ours; while Redis is away, until it is back."""
         candidate = Candidate(self.ttl)
         may_replace = "-" if patience() else FREE
-        pauses = delays()
+        pauses, away = delays(), False
         while True:
             sent = time.monotonic()
             try:
@@ -146,10 +146,12 @@ class RedisLease:
                 wait = candidate.due(patience(), known=int(answer[1]) > 0) - time.monotonic()
                 may_replace = text if wait <= 0 else "-" if patience() else FREE
                 if wait > 0:
-                    await self._vacancy(max(0.01, min(wait, self.ttl / 5)))
-                pauses = delays()
+                    await self._vacancy(max(0.01, min(wait, self.ttl / 10)))
+                pauses, away = delays(), False
             except BrokerUnavailable as error:
-                log.debug("no lease to be had", reason=str(error))
+                if not away:
+                    log.warning("no lease to be had", reason=str(error))
+                away = True
                 await asyncio.sleep(next(pauses))
 
     async def _vacancy(self, seconds: float) -> None:
@@ -177,7 +179,8 @@ class RedisLease:
             except TimeoutError:
                 pass  # its time is over
             self.check()
-            await asyncio.sleep(self.ttl / (20 if failing else 3))
+            pause = self.ttl / (20 if failing else 3)
+            await asyncio.sleep(min(pause, max(0.0, self._over - time.monotonic())))
 
     def check(self) -> None:
         """Raise LeaseLost once ``ttl`` has passed since the last renewal was sent."""

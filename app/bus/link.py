@@ -6,8 +6,9 @@ Sentinel and Cluster are spoken to alike (Redis 7.0 and newer, Valkey).
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,14 @@ from app.errors import BrokerUnavailable
 
 SLOT = "{sluice}"
 """Every key begins with it, so all are in one hash slot."""
+
+_OPTIONS = {
+    *("host", "port", "db", "username", "password", "connection_class"),
+    *("client_name", "socket_keepalive", "health_check_interval"),
+    *("sentinel_username", "sentinel_password"),
+    *(name for name in signature(Redis).parameters if name.startswith("ssl_")),
+}
+"""What a URL may ask of redis-py; the rest is ours to say."""
 
 _PARTS = re.compile(r"([^/?]*)(/[^?]*)?(\?.*)?", re.DOTALL)
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
@@ -65,6 +74,8 @@ class Address:
             raise ValueError(f"expected user, password and options of a URL: {known}") from None
         if not self.flavour and self.service and "db" not in self.options:
             raise ValueError("expected a database's number after the host")
+        if unknown := sorted(self.options.keys() - _OPTIONS):
+            raise ValueError(f"expected options that a connection takes, got {', '.join(unknown)}")
 
     @property
     def database(self) -> int:
@@ -94,6 +105,10 @@ def _spelt(host: tuple[str, int]) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
+_CLOSED = "unable to perform operation on"
+"""What uvloop says, in a RuntimeError, to who writes to a transport that has just been reset."""
+
+
 class Link:
     """Commands, scripts and a subscription; every wait ends after ``limit`` seconds.
 
@@ -104,6 +119,10 @@ class Link:
         self.address = Address(url)
         self.limit = limit
         self._client = _client(self.address, limit)
+        options = self.address.options
+        self._secrets = [
+            text for name in ("password", "sentinel_password") if (text := options.get(name))
+        ]
         self.channel = self.key(f"events:{self.address.database}")
 
     @staticmethod
@@ -113,18 +132,18 @@ class Link:
 
     async def close(self) -> None:
         """Close every connection."""
-        await _close(self._client)
+        await self._close(self._client)
 
     async def call(self, *command: Any, limit: float | None = None) -> Any:
         """The answer to a command."""
-        with _translated():
+        with self.translated():
             async with asyncio.timeout(self.limit if limit is None else limit):
                 return await self._client.execute_command(*command)
 
     async def run(
         self, script: str, keys: Iterable[str], *arguments: Any, limit: float | None = None
     ) -> Any:
-        """The answer of a Lua script; it runs as a whole or not at all."""
+        """The answer of a Lua script, during which nothing else happens in Redis."""
         names = [self.channel if key == "events" else self.key(key) for key in keys]
         return await self.call("EVAL", script, len(names), *names, *arguments, limit=limit)
 
@@ -134,20 +153,19 @@ class Link:
 
         It does not heal itself: who listens must know that it may have missed something.
         """
-        with _translated():
+        with self.translated():
             async with asyncio.timeout(self.limit):
                 client = await self._publisher()
         pubsub = client.pubsub()
         try:
-            with _translated():
+            with self.translated():
                 async with asyncio.timeout(self.limit):
                     await pubsub.ssubscribe(self.channel)
                     while await pubsub.get_message(timeout=self.limit) is None:
                         pass
-            yield Subscribed(pubsub, self.limit)
+            yield Subscribed(pubsub, self)
         finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call] # not typed by the library
-            await _close(client)
+            await self._close(client, pubsub)
 
     async def _publisher(self) -> Redis:
         """A client of the server that publishes on our channel."""
@@ -160,6 +178,40 @@ class Link:
         options = _options(self.address, self.limit, retries=0)
         return Redis(**options | {"host": node.host, "port": int(node.port)})
 
+    async def _close(self, client: Redis | RedisCluster, pubsub: PubSub | None = None) -> None:
+        """Close it, and what it asked the sentinels with, which redis-py leaves to us.
+
+        A peer that does not take part in it, as TLS wants, is left to itself.
+        """
+        parts: list[Any] = [client] if pubsub is None else [pubsub, client]
+        pool = None if isinstance(client, RedisCluster) else client.connection_pool
+        if isinstance(pool, SentinelConnectionPool):
+            parts += pool.sentinel_manager.sentinels
+        for part in parts:
+            with suppress(BrokerUnavailable), self.translated():
+                async with asyncio.timeout(self.limit):
+                    await part.aclose()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """What keeps Redis from doing what it is asked is BrokerUnavailable, without secrets."""
+        try:
+            yield
+        except TimeoutError:
+            raise BrokerUnavailable("no answer in time") from None
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise BrokerUnavailable(self._unsecret(f"{type(error).__name__}: {error}")) from None
+        except RuntimeError as error:
+            if _CLOSED not in str(error):
+                raise
+            raise BrokerUnavailable("the connection was cut") from None
+
+    def _unsecret(self, text: str) -> str:
+        """Some servers quote the command that they do not know: AUTH, with what follows it."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
 
 class Subscribed:
     """Messages as they come.
@@ -167,14 +219,14 @@ class Subscribed:
     Of a connection that breaks, redis-py tries to make another before it tells: ``limit`` seconds.
     """
 
-    def __init__(self, pubsub: PubSub, limit: float) -> None:
+    def __init__(self, pubsub: PubSub, link: Link) -> None:
         self._pubsub = pubsub
-        self._limit = limit
+        self._link = link
 
     async def message(self, patience: float) -> bytes | None:
         """The next message; None after ``patience`` seconds without one. A pong is empty."""
-        with _translated():
-            async with asyncio.timeout(patience + self._limit):
+        with self._link.translated():
+            async with asyncio.timeout(patience + self._link.limit):
                 found = await self._pubsub.get_message(timeout=patience)
         if found is None:
             return None
@@ -184,27 +236,9 @@ class Subscribed:
 
     async def ping(self) -> None:
         """Ask for a sign of life on this connection: an empty message."""
-        with _translated():
-            async with asyncio.timeout(self._limit):
+        with self._link.translated():
+            async with asyncio.timeout(self._link.limit):
                 await self._pubsub.ping()
-
-
-_CLOSED = "unable to perform operation on"
-"""What uvloop says, in a RuntimeError, to who writes to a transport that has just been reset."""
-
-
-@contextmanager
-def _translated() -> Any:
-    try:
-        yield
-    except TimeoutError:
-        raise BrokerUnavailable("no answer in time") from None
-    except (RedisError, RedisClusterException, OSError) as error:
-        raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
-    except RuntimeError as error:
-        if _CLOSED not in str(error):
-            raise
-        raise BrokerUnavailable("the connection was cut") from error
 
 
 def _options(address: Address, limit: float, *, retries: int) -> dict[str, Any]:
@@ -217,6 +251,7 @@ def _options(address: Address, limit: float, *, retries: int) -> dict[str, Any]:
         "socket_connect_timeout": limit,
         "retry": Retry(NoBackoff(), retries),
         "protocol": 2,
+        "driver_info": None,  # telling it takes two more round trips at every connect
     }
 
 
@@ -226,29 +261,30 @@ def _client(address: Address, limit: float) -> Redis | RedisCluster:
         return _single(address, options)
     for name in ("host", "port", "db"):
         options.pop(name, None)
+    # it looks for another server only when it has given up on one by itself
+    options |= {"socket_timeout": limit / 2, "socket_connect_timeout": limit / 2}
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in address.hosts], **options)
-
-
-async def _close(client: Redis | RedisCluster) -> None:
-    """Close it, and what it asked the sentinels with, which redis-py leaves to us."""
-    await client.aclose()
-    pool = None if isinstance(client, RedisCluster) else client.connection_pool
-    if isinstance(pool, SentinelConnectionPool):
-        for sentinel in pool.sentinel_manager.sentinels:
-            await sentinel.aclose()
 
 
 def _single(address: Address, options: dict[str, Any]) -> Redis:
     """A client of the one server there is, or of the one that the sentinels call primary."""
     own = ("sentinel_username", "sentinel_password")
-    sentinel = {name.removeprefix("sentinel_"): options.pop(name, None) for name in own}
+    login = {name.removeprefix("sentinel_"): options.pop(name, None) for name in own}
     if not address.flavour:
         return Redis(**options)
     for name in ("host", "port"):
         options.pop(name)
-    shared = {name: one for name, one in options.items() if name.startswith(("ssl", "socket_"))}
+    # so short that all can be asked, and the primary, though some do not answer
+    each = options["socket_connect_timeout"] / (len(address.hosts) + 1)
+    sentinel = {name: one for name, one in options.items() if name.startswith("ssl")} | {
+        "socket_timeout": each,
+        "socket_connect_timeout": each,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
     sentinels = Sentinel(  # type: ignore[no-untyped-call] # not typed by the library
-        address.hosts, sentinel_kwargs=shared | sentinel, **options
+        address.hosts, sentinel_kwargs=sentinel | login, **options
     )
     primary: Redis = sentinels.master_for(address.service)
     return primary

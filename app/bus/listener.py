@@ -104,12 +104,14 @@ class Listener:
         metrics: Metrics,
         *,
         keep: int,
+        health_ttl: float,
         known: Callable[[Position], Entry | None],
     ) -> None:
         self._link = link
         self._journal = Journal(link)
         self._metrics = metrics
         self._known = known
+        self._health_ttl = health_ttl
         self._inbox = Inbox(min(keep, INBOX))
         self._head = START
         self._loaded = False
@@ -149,7 +151,7 @@ class Listener:
         """What comes, while signs of life do."""
         silent = False
         while True:
-            message = await messages.message(QUIET)
+            message = await messages.message(max(QUIET, self._link.limit) if silent else QUIET)
             if message:
                 yield message
             elif message is None:
@@ -198,7 +200,7 @@ class Listener:
             else:
                 await asyncio.sleep(GATHER)
                 for notice, end in inbox.take_notices():
-                    if end is not None:
+                    if end is not None and not inbox.entries:
                         await self._compare(end)
                     yield notice
 
@@ -242,10 +244,10 @@ class Listener:
     async def _meet(self) -> None:
         """After a subscription began: what was told before it, and whether something was lost."""
         if self._renewed:
-            self._renewed = False
-            for notice in await self._journal.notices():
+            for notice in await self._journal.notices(self._health_ttl):
                 self._inbox.keep(notice, newest=False)
             await self._compare(await self._journal.end())
+            self._renewed = False
 
     async def _compare(self, end: Position) -> None:
         """Set our head against the end of the journal that a notice names."""

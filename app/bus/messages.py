@@ -51,6 +51,11 @@ class Packed(NamedTuple):
         return Entry(self.previous, self.position, tuple(map(load_envelope, self.raws)))
 
 
+class _PlaceText(msgspec.Struct):
+    position: str
+    channel: str
+
+
 class _HealthText(msgspec.Struct):
     epoch: int
     at: float
@@ -67,6 +72,7 @@ class _WishText(msgspec.Struct):
     channels: list[str]
 
 
+_place = msgspec.json.Decoder(_PlaceText)
 _health = msgspec.json.Decoder(_HealthText)
 _wish = msgspec.json.Decoder(_WishText)
 
@@ -91,6 +97,16 @@ def load_envelope(raw: bytes) -> Envelope:
     """Read an envelope back; raises Unreadable."""
     with _readable("envelope"):
         return decode(raw)
+
+
+def place_of(raw: bytes) -> tuple[Position, Channel]:
+    """Where an encoded envelope stands, without the rest of it; raises Unreadable."""
+    with _readable("envelope"):
+        text = _place.decode(raw)
+        position = Position.parse(text.position)
+        if position is None:
+            raise ValueError(f"position {text.position[:40]!r} is not one")
+        return position, Channel.parse(text.channel)
 
 
 def dump_notice(notice: Notice) -> bytes:

@@ -12,14 +12,12 @@ from app.bus.broker import Heard, Notice, Wish
 from app.bus.journal import Journal
 from app.bus.link import Link
 from app.bus.listener import Listener
-from app.bus.messages import Packed, dump_notice
+from app.bus.messages import Packed, dump_notice, place_of
 from app.domain.channel import Channel
 from app.domain.event import Entry, Envelope
 from app.domain.position import START, Position
 from app.errors import LeaseLost, Unreadable
-from app.telemetry import Metrics, logger
-
-log = logger("redis")
+from app.telemetry import Metrics
 
 SAVE_LIMIT = 10.0
 """Seconds that a save may take: it can hold every state there is."""
@@ -27,6 +25,10 @@ OLDEST = 7
 """The first version of Redis with sharded pub/sub."""
 OWN = 8
 """Entries appended here of which our own listener need not decode the bytes."""
+
+
+class _NotKept(Exception):
+    """The journal does not hold a piece of the chain."""
 
 
 class RedisBroker:
@@ -89,21 +91,41 @@ class RedisBroker:
 
     async def history(self, after: Position, until: Position | None = None) -> list[Entry] | None:
         """The entries with events after a position, up to the one that holds ``until``."""
-        found: list[Entry] = []
-        head = after
         try:
-            async for packed in Journal(self._link).after(after):
-                if until is not None and head >= until:
-                    break
-                entry, previous = packed.entry(), packed.previous or START
-                if previous > head or (not found and previous != after and after not in entry):
-                    return None
-                found.append(entry)
-                head = entry.position
-        except Unreadable as error:
-            log.warning("entry not readable", reason=str(error))
+            return [packed.entry() async for packed in self._stretch(after, until)]
+        except (_NotKept, Unreadable):
             return None
-        return found if until is None or head >= until else None
+
+    async def events(
+        self, after: Position, until: Position
+    ) -> list[tuple[Position, Channel, bytes]] | None:
+        """The same as ``history``, event by event and not decoded: for who only passes it on."""
+        try:
+            return [
+                (*place_of(raw), raw)
+                async for packed in self._stretch(after, until)
+                for raw in packed.raws
+            ]
+        except (_NotKept, Unreadable):
+            return None
+
+    async def _stretch(self, after: Position, until: Position | None) -> AsyncIterator[Packed]:
+        """A piece of the chain, all of it; raises _NotKept where the journal has it not."""
+        head: Position | None = None
+        async for packed in Journal(self._link).after(after):
+            if until is not None and (head or after) >= until:
+                break
+            previous = packed.previous or START
+            if head is None:
+                begins = previous == after or any(place_of(raw)[0] == after for raw in packed.raws)
+            else:
+                begins = previous <= head
+            if not begins:
+                raise _NotKept
+            head = packed.position
+            yield packed
+        if until is not None and (head or after) < until:
+            raise _NotKept
 
     async def tell(self, notice: Notice) -> None:
         """Let every process know; raises LeaseLost for the health of a leader that is none."""
@@ -131,6 +153,7 @@ class RedisBroker:
             self._link,
             self._metrics,
             keep=self._keep,
+            health_ttl=self._health_ttl,
             known=lambda position: self._own.pop(position, None),
         )
         async with asyncio.TaskGroup() as tasks:

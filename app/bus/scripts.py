@@ -50,7 +50,9 @@ SAVE = (
 -- then the channels that are gone
 local at = last_of(KEYS[1])
 local mine = epoch_of(ARGV[1])
-if at == '' or mine < epoch_of(at) or mine < fence_of(KEYS[2]) then return at end
+if at == '' or mine < epoch_of(at) or mine < fence_of(KEYS[2]) or before(at, ARGV[1]) then
+  return at
+end
 if string.match(ARGV[1], '%-0$') then redis.call('DEL', KEYS[3]) end
 local changed = 2 + 2 * tonumber(ARGV[2])
 for i = 3, changed, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end

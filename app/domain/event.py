@@ -60,10 +60,6 @@ class Entry:
     position: Position
     envelopes: tuple[Envelope, ...]
 
-    def __contains__(self, position: Position) -> bool:
-        """Whether an event in it has this position."""
-        return any(envelope.position == position for envelope in self.envelopes)
-
 
 _encode = msgspec.json.Encoder().encode
 

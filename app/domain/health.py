@@ -41,7 +41,10 @@ class ConnectionHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The report of the process ``leader``, made at ``at`` (Unix seconds)."""
+    """The report of the process ``leader``, made at ``at`` (Unix seconds).
+
+    ``late``: seconds ago that it was told, where it was not heard at once.
+    """
 
     epoch: int
     at: float
@@ -51,6 +54,7 @@ class Health:
     following: dict[Channel, Following] = field(default_factory=dict)
     audits: dict[Channel, float] = field(default_factory=dict)
     leader: str = ""
+    late: float = field(default=0.0, compare=False)
 
     def following_of(self, channel: Channel) -> Following | None:
         """How the upstream follows ``channel``, by itself or under its wildcard."""

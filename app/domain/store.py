@@ -172,7 +172,9 @@ class Store:
 
     def apply(self, new: Envelope) -> bool:
         """Take in an envelope; False if it was already contained, or follows nothing known."""
-        states = self._states[new.channel.kind]
+        states = self._states.get(new.channel.kind)
+        if states is None:  # of a kind that only a later version serves
+            return False
         state = states.get(new.channel)
         if state is None:
             if new.type != "snapshot":

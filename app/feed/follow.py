@@ -1,7 +1,6 @@
 """follow() = broker → store → hub: what every process does, the one that leads too."""
 
 import asyncio
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -78,10 +77,11 @@ async def _hear(broker: Broker, replica: Replica) -> None:
                         store.apply(envelope)
                     replica.reach(one.position)
                     hub.publish(one)
+                    await asyncio.sleep(0)  # a long backlog must not keep others waiting
                 case Health():
-                    replica.heard_health = now()
+                    replica.heard_health = now() - one.late
                     if one.upstream != "down":
-                        replica.heard_live = now()
+                        replica.heard_live = replica.heard_health
                     for state in _unfollowed(store, one):
                         store.forget(state.channel)
                     hub.report(one, one.upstream, one.since)
@@ -123,8 +123,9 @@ async def _expire_health(replica: Replica, ttl: float) -> None:
     now = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(ttl / 4)
-        if replica.hub.health is not None and now() - replica.heard_health > ttl:
-            replica.hub.report(None, "down", time.time())
+        health = replica.hub.health
+        if health is not None and now() - replica.heard_health > ttl:
+            replica.hub.report(None, "down", health.at + ttl)  # the same on every process
 
 
 async def either(event: asyncio.Event, seconds: float) -> None:

@@ -104,16 +104,35 @@ async def lead(
             lambda: replica.head.epoch if replica.head else 0,
             patience=lambda: outage.patience(now()),
         )
-        metrics.terms.inc()
-        metrics.leading.set(1)
         try:
-            await _serve(term, lease, broker, replica, upstream, outage)
-        except* (LeaseLost, BrokerUnavailable) as ended:
-            log.warning("not leading", epoch=term.epoch, reason=_reason(ended))
+            async with asyncio.TaskGroup() as alone:
+                # a task of its own, as a TaskGroup that ends by an error forgets a cancellation
+                alone.create_task(
+                    _term(term, lease, broker, replica, upstream, outage, metrics), name="lead-term"
+                )
         finally:
-            metrics.leading.set(0)
             await lease.release()
         await asyncio.sleep(PAUSE)
+
+
+async def _term(
+    term: Term,
+    lease: Lease,
+    broker: Broker,
+    replica: Replica,
+    upstream: Upstream,
+    outage: Outage,
+    metrics: Metrics,
+) -> None:
+    """One term, and why it was over."""
+    metrics.terms.inc()
+    metrics.leading.set(1)
+    try:
+        await _serve(term, lease, broker, replica, upstream, outage)
+    except* (LeaseLost, BrokerUnavailable) as ended:
+        log.warning("not leading", epoch=term.epoch, reason=_reason(ended))
+    finally:
+        metrics.leading.set(0)
 
 
 async def _serve(
@@ -189,7 +208,7 @@ class _Leader:
             self.epoch,
             self._states,
             previous=None if previous == START else previous,
-            lost=term.lost or head > (term.end or head),
+            lost=term.lost or head != (term.end or head),
         )
         self._numbering = asyncio.Lock()
         self._saved: set[Channel] = set()

@@ -8,18 +8,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Never
 
-from app.domain.event import Entry
+from app.domain.channel import Channel
 from app.domain.position import Position
 from app.errors import BrokerUnavailable
 from app.hub import sse
 from app.hub.history import History
 from app.hub.subscription import Subscription
 
-Older = Callable[[Position, Position], Awaitable[list[Entry] | None]]
-"""The entries with events after a position up to another; None if they are not all kept."""
+Older = Callable[[Position, Position], Awaitable[list[tuple[Position, Channel, bytes]] | None]]
+"""At least the events after a position up to another, encoded; None if they are not all kept."""
 
-LIMIT = 5.0
+LIMIT = 10.0
 """Seconds that the broker may take."""
+AGAIN = 0.5
+"""Seconds after which a broker that was just away is asked again, once."""
+TURN = 2048
+"""Events put into frames before others have their turn."""
 
 
 class Recall:
@@ -59,28 +63,37 @@ class Recall:
             self._bell.clear()
             while self._waiting:
                 oldest = min(self._waiting.values())
-                try:
-                    await self._extend(oldest)
-                except (BrokerUnavailable, TimeoutError):
+                if not await self._extend(oldest):
                     oldest = max(self._waiting.values(), default=oldest)  # ask for none of them
                 for subscription, position in list(self._waiting.items()):
                     if position <= oldest or position >= self._history.floor:
                         del self._waiting[subscription]
                         self._resume(subscription, position)
 
-    async def _extend(self, after: Position) -> None:
-        """Have the history begin after a position, if the broker still has it all."""
+    async def _extend(self, after: Position) -> bool:
+        """Have the history begin after a position if the broker has it all; False: it is away."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                try:
+                    await self._ask(after)
+                except BrokerUnavailable:
+                    await asyncio.sleep(AGAIN)
+                    await self._ask(after)
+        except (BrokerUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def _ask(self, after: Position) -> None:
         floor = self._history.floor
         if self._older is None or after >= floor:
             return
-        async with asyncio.timeout(LIMIT):
-            entries = await self._older(after, floor)
-        if entries is not None and floor == self._history.floor:
-            self._history.prepend(
-                after,
-                (
-                    (one.position, one.channel, sse.frame(one))
-                    for entry in entries
-                    for one in entry.envelopes
-                ),
-            )
+        found = await self._older(after, floor)
+        if found is None:
+            return
+        frames = []
+        for number, (position, channel, raw) in enumerate(found):
+            frames.append((position, channel, sse.block(channel, position, raw)))
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
+        if floor == self._history.floor:
+            self._history.prepend(after, frames)

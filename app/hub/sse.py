@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from app.domain.channel import Channel
 from app.domain.event import Envelope
+from app.domain.position import Position
 
 HEARTBEAT = b": hb\n"
 """A comment line without a blank line after it: it keeps proxies awake and ends no block."""
@@ -20,12 +22,17 @@ _encode = msgspec.json.Encoder().encode
 def frame(envelope: Envelope, *, identified: bool = True) -> bytes:
     """One event as a block; ``identified`` puts its position as the id."""
     if identified:
-        return b"event: %b\nid: %b\ndata: %b\n\n" % (
-            envelope.channel.kind.encode(),
-            str(envelope.position).encode(),
-            envelope.raw,
-        )
+        return block(envelope.channel, envelope.position, envelope.raw)
     return b"event: %b\ndata: %b\n\n" % (envelope.channel.kind.encode(), envelope.raw)
+
+
+def block(channel: Channel, position: Position, raw: bytes) -> bytes:
+    """One encoded envelope as a block with its position as the id."""
+    return b"event: %b\nid: %b\ndata: %b\n\n" % (
+        channel.kind.encode(),
+        str(position).encode(),
+        raw,
+    )
 
 
 def control(fields: dict[str, Any], *, retry: int | None = None) -> bytes:

@@ -32,7 +32,7 @@ class SocketOptions:
 
     open_timeout: float = 10.0
     send_timeout: float = 10.0
-    close_timeout: float = 1.0
+    close_timeout: float = 0.5
     max_bytes: int = 8 * 1024 * 1024
     tap: Tap | None = None
 

@@ -72,7 +72,7 @@ class TestAddress:
             assert Address(url).database == 0
 
     def test_hands_user_password_and_options_on_as_redis_py_takes_them(self) -> None:
-        options = Address("redis://a%40b:c%2Fd%3A@h/1?health_check_interval=3&protocol=3").options
+        options = Address("redis://a%40b:c%2Fd%3A@h/1?health_check_interval=3").options
         wanted = {"username": "a@b", "password": "c/d:", "health_check_interval": 3, "db": 1}
         assert wanted.items() <= options.items()
 
@@ -94,6 +94,8 @@ class TestAddress:
             "redis://there:port",
             "redis://one,two",
             "redis://there/name",
+            "redis://there?foo=1",
+            "redis://there?decode_responses=1",
             "redis://there?socket_timeout=soon",
             "redis+sentinel://there",
             "redis+sentinel://there/",

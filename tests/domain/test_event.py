@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.domain.channel import Channel
 from app.domain.event import Entry, decode, envelope
-from tests.given import at, entry, made
+from tests.given import at
 
 TEXTS = st.text(st.characters(codec="utf-8"))
 
@@ -96,10 +96,3 @@ def test_what_is_encoded_is_what_the_fields_say() -> None:
     assert made.gap
     assert made.origin is None
     assert Entry(None, at("1-1"), (made,)).envelopes[0] is made
-
-
-def test_an_entry_holds_the_positions_of_its_events_and_no_others() -> None:
-    """Not those between, nor its own where nothing happened."""
-    two = entry("7-1", made("ticker:BTC_USDT", "7-3"), made("ticker:ETH_USDT", "7-5"))
-    assert [number for number in range(8) if at(f"7-{number}") in two] == [3, 5]
-    assert at("8-0") not in entry("7-5", opens="8-0")

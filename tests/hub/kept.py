@@ -2,6 +2,7 @@
 
 import asyncio
 
+from app.domain.channel import Channel
 from app.domain.event import Entry
 from app.domain.position import Position
 from app.errors import BrokerUnavailable
@@ -31,10 +32,15 @@ class Kept:
             return None
         return [one for one in rows if one.previous is None or one.previous < until]
 
-    async def older(self, after: Position, until: Position) -> list[Entry] | None:
+    async def older(
+        self, after: Position, until: Position
+    ) -> list[tuple[Position, Channel, bytes]] | None:
         self.questions.append((str(after), str(until)))
         await self.open.wait()
-        return self.answer(after, until)
+        entries = self.answer(after, until)
+        if entries is None:
+            return None
+        return [(one.position, one.channel, one.raw) for e in entries for one in e.envelopes]
 
     def add(self, *made_: Entry) -> list[Entry]:
         self.entries += made_

@@ -150,12 +150,23 @@ class TestRecall:
         kept.open.set()
         async with process(kept) as place:
             outlet = place.join(BTC, after="7-43")
-            await settle()
+            await asyncio.sleep(1)
             assert reset(outlet) == ["history_expired"]
             kept.away = False
             again = place.join(BTC, after="7-43")
             await settle()
             assert positions(again) == odd(45, 110)
+
+    async def test_a_broker_that_was_away_for_a_moment_is_asked_again(self) -> None:
+        kept = Kept()
+        kept.away = True
+        kept.open.set()
+        async with process(kept) as place:
+            outlet = place.join(BTC, after="7-43")
+            await settle()
+            kept.away = False
+            await asyncio.sleep(1)
+            assert positions(outlet) == odd(45, 110)
 
     async def test_a_broker_that_does_not_answer_holds_nobody_up_for_long(self) -> None:
         """However many there are, and wherever they resume from."""

@@ -89,7 +89,9 @@ class World:
 
     def close(self) -> None:
         self.do("answer", 0)
-        self.loop.settle()
+        for _ in self.clients:
+            self.loop.now += 1  # a broker that is away is asked again after a moment
+            self.loop.settle()
         self.do("publish", 0)
         self.loop.settle()
         self.running.cancel()
