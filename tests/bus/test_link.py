@@ -301,6 +301,24 @@ async def test_two_databases_of_one_server_do_not_hear_each_other(one: Server) -
             assert await heard_entries(other, 1) == [OPEN]
 
 
+class TestSecrets:
+    async def test_a_server_that_quotes_what_it_does_not_know_shows_no_password(self) -> None:
+        """As some do that have no AUTH."""
+
+        async def quote(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked = (await reader.read(1000)).replace(b"\r\n", b" ")
+            writer.write(b"-ERR unknown command with args beginning with: " + asked + b"\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(quote, HOST, 0) as made:
+            port = made.sockets[0].getsockname()[1]
+            async with linked(f"redis://bob:{SECRET}@{HOST}:{port}/0") as link:
+                with pytest.raises(BrokerUnavailable, match="bob") as refused:
+                    await link.call("PING")
+        assert SECRET not in str(refused.value)
+
+
 class TestFlavours:
     async def test_sentinels_lead_to_the_primary(self, tmp_path: Path) -> None:
         async with sentinels(tmp_path) as made, linked(made.url) as link:

@@ -231,6 +231,15 @@ def test_trimming_keeps_the_events_asked_for_as_whole_entries_and_no_more(binary
 
 
 class TestSaving:
+    async def test_a_watermark_beyond_the_journal_is_refused(
+        self, link: Link, broker: RedisBroker
+    ) -> None:
+        """Who loaded it would know what was never published."""
+        await append(broker, OPEN, *ticks(1, 3))
+        with pytest.raises(LeaseLost):
+            await broker.save(at("7-4"), [made(BTC, "7-4")], [])
+        assert await Journal(link).snapshots() == Snapshots(None, ())
+
     async def test_at_an_opening_they_replace_all_that_were_kept(
         self, link: Link, broker: RedisBroker
     ) -> None:

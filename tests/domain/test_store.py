@@ -196,3 +196,9 @@ def test_nothing_is_known_at_first_of_any_kind(kind: Kind) -> None:
     assert list(store.of_kind(kind)) == []
     assert list(store.matching([Channel(kind, "*")])) == []
     assert store.get(Channel(kind, "X_Y")) is None
+
+
+def test_a_kind_that_only_a_later_version_serves_is_passed_over() -> None:
+    store = Store()
+    assert not store.apply(made("order:BTC_USDT", "7-1"))
+    assert list(store) == []

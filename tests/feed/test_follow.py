@@ -6,6 +6,7 @@ The clock is virtual.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -225,3 +226,13 @@ class TestWishes:
             await asyncio.sleep(5.0)
             assert broker.away["wish"] == 0
             assert broker.wishes("one")[-1] == channels("depth:BTC_USDT:0")
+
+
+async def test_health_that_is_heard_late_counts_from_when_it_was_told() -> None:
+    broker, process = FaultyBroker(), replica()
+    async with following(broker, process):
+        await broker.tell(replace(health(), late=TTL - 1.0))
+        await settle()
+        assert process.hub.status[0] == "live"
+        await asyncio.sleep(TTL / 2)
+        assert process.hub.status == ("down", 1000.0 + TTL)
