@@ -69,10 +69,10 @@ class Follower:
         reader, self._writer = await asyncio.open_connection(sock=sock, limit=limit)
         try:
             self._writer.write(self._request(parts.netloc))
-            await self._head(reader)
+            head = await self._head(reader)
             self.connections += 1
             self.mirror.connected()
-            await self._body(reader)
+            await self._body(reader, Chunks() if "\r\ntransfer-encoding: " in head else Whole(head))
         finally:
             self._writer.transport.abort()
             self._writer = None
@@ -87,21 +87,22 @@ class Follower:
             lines.append(f"last-event-id: {self.mirror.last_id}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
-    async def _head(self, reader: asyncio.StreamReader) -> None:
+    async def _head(self, reader: asyncio.StreamReader) -> str:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         if not head.startswith("http/1.1 200 "):
             raise Refused(head)
         assert "content-type: text/event-stream; charset=utf-8\r\n" in head
         assert "cache-control: no-store\r\n" in head
-        assert "transfer-encoding: chunked\r\n" in head, head
+        assert ("transfer-encoding: chunked\r\n" in head) != ("content-length: " in head), head
+        return head
 
-    async def _body(self, reader: asyncio.StreamReader) -> None:
-        parser, chunks = Parser(), Chunks()
-        while not chunks.ended:
+    async def _body(self, reader: asyncio.StreamReader, body: "Chunks | Whole") -> None:
+        parser = Parser()
+        while not body.ended:
             piece = await reader.read(PIECE)
             if not piece:
                 raise ConnectionResetError
-            for block in parser.feed(chunks.feed(piece)):
+            for block in parser.feed(body.feed(piece)):
                 self.mirror.take(block)
             if self.pace is not None:
                 await asyncio.sleep(len(piece) / self.pace)
@@ -130,6 +131,21 @@ class Chunks:
             at, self.ended = stop + 2, size == 0
         self._raw = self._raw[at:]
         return b"".join(found)
+
+
+class Whole:
+    """A body whose length the head tells: one block, to say that no stream is to be had now."""
+
+    def __init__(self, head: str) -> None:
+        self._left = int(head.partition("\r\ncontent-length: ")[2].partition("\r\n")[0])
+
+    @property
+    def ended(self) -> bool:
+        return self._left == 0
+
+    def feed(self, piece: bytes) -> bytes:
+        self._left -= len(piece)
+        return piece
 
 
 Join = Callable[..., Follower]

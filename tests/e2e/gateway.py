@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.reconstruct import loads
-from tests.e2e.waiting import until
+from tests.e2e.waiting import LIMIT, until
 
 ROOT = Path(__file__).parents[2]
 USER, KEY = "demo-user", "demo-key"
@@ -40,6 +40,8 @@ class Running:
     process: asyncio.subprocess.Process
     log_path: Path
     http: httpx.AsyncClient
+    status_wanted: int | None = None
+    """How it must have ended by the end of its block; None: not by itself."""
 
     @property
     def log(self) -> str:
@@ -66,6 +68,19 @@ class Running:
             return (await self.http.get(path)).status_code
         except httpx.TransportError:
             return 0
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        # not Process.send_signal: that may reap the process before asyncio does, which then warns
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it before its block does; at SIGTERM it must end well."""
+        self.status_wanted = -number if number == signal.SIGKILL else 0
+        self.tell(number)
+        async with asyncio.timeout(LIMIT):
+            await self.process.wait()
 
 
 @asynccontextmanager
@@ -98,7 +113,9 @@ async def _running(
 
             await until(up, f"{arguments[0]} answers")
             yield running
-            assert process.returncode is None, f"{arguments[0]} ended by itself: {running.log}"
+            assert process.returncode == running.status_wanted, (
+                f"{arguments[0]} ended with {process.returncode}: {running.log}"
+            )
     finally:
         await _stop(process)
 
@@ -117,12 +134,14 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def gateway(exchange: str, folder: Path, **settings: object) -> AsyncIterator[Running]:
+async def gateway(
+    exchange: str, folder: Path, *, name: str = "gateway", **settings: object
+) -> AsyncIterator[Running]:
     """``sluice serve`` on an exchange; ``settings`` are the SLUICE_ ones, in lower case.
 
-    At the end its log must hold neither a crash nor a secret.
+    None leaves one unset. At the end its log must hold neither a crash nor a secret.
     """
-    environment = {
+    environment: dict[str, object] = {
         "SLUICE_UPSTREAM_WS_URL": exchange.replace("http", "ws") + "/ws",
         "SLUICE_UPSTREAM_API_URL": exchange,
         "SLUICE_UPSTREAM_MARKETS_URL": exchange,
@@ -132,11 +151,12 @@ async def gateway(exchange: str, folder: Path, **settings: object) -> AsyncItera
         "SLUICE_RATE_LIMIT": "10000/second",
         "SLUICE_LOG_FORMAT": "json",
     }
-    environment |= {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
-    log = folder / "gateway.log"
-    async with _running(["serve"], environment, log, "/readyz?for=traffic") as running:
+    environment |= {f"SLUICE_{setting.upper()}": value for setting, value in settings.items()}
+    texts = {name: str(value) for name, value in environment.items() if value is not None}
+    log = folder / f"{name}.log"
+    async with _running(["serve"], texts, log, "/readyz?for=traffic") as running:
         yield running
-    assert running.process.returncode == 0, running.log
+    assert running.process.returncode == (running.status_wanted or 0), running.log
     check_log(running.log)
 
 

@@ -159,7 +159,7 @@ class Mirror:
         """Take in one event of the present stream."""
         content = loads(block.data)
         if not self._retried:
-            assert content["type"] == "status", f"a stream that begins with {block}"
+            assert content["type"] in {"status", "bye"}, f"a stream that begins with {block}"
             assert block.retry == 2000 or content["type"] == "bye"
             self._retried = True
         if block.event == "gateway":
