@@ -6,14 +6,17 @@ The clock is virtual; what the broker keeps is a list, given when the test says 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from typing import cast
 
 import pytest
 
 from app.domain.channel import Channel
-from app.domain.position import START
+from app.domain.position import START, Position
 from app.domain.store import Store
+from app.hub.history import History
 from app.hub.hub import Hub, HubOptions
-from app.hub.recall import LIMIT, Recall
+from app.hub.recall import LIMIT, TURN, Recall
+from app.hub.subscription import Subscription
 from app.telemetry import Metrics
 from tests.fakes.outlet import FakeOutlet
 from tests.given import at, entry, made
@@ -156,6 +159,24 @@ class TestRecall:
             again = place.join(BTC, after="7-43")
             await settle()
             assert positions(again) == odd(45, 110)
+
+    async def test_a_long_stretch_is_had_whole(self) -> None:
+        """Longer than what is put into frames at one go."""
+        kept = Kept()
+        kept.open.set()
+        kept.add(entry(None, opens="7-0"), *entries(1, 3 * TURN, size=64))
+        history = History(10 * TURN)
+        history.start(at(f"7-{3 * TURN}"))
+        resumed: list[Position] = []
+        recall = Recall(history, kept.older, lambda _, position: resumed.append(position))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(recall.run())
+            assert recall.ask(cast("Subscription", None), at("7-1"))
+            await settle()
+            running.cancel()
+        assert resumed == [at("7-1")]
+        found, _ = history.after(at("7-1"), lambda _: True, size=10**9, steps=10**9)
+        assert len(found) == 3 * TURN - 1
 
     async def test_a_broker_that_was_away_for_a_moment_is_asked_again(self) -> None:
         kept = Kept()
