@@ -167,13 +167,17 @@ class TestStatus:
         body = (await Gateway().get("/v1/status")).json()
         Status.model_validate(body, strict=True, extra="forbid")
         assert body["upstream"]["status"] == "down"
-        assert body["lease"] == {"held": False, "epoch": None}
+        assert body["lease"] == {"held": False, "epoch": None, "leader": None}
         assert (body["connections"], body["channels"], body["audits"]) == ([], [], {})
 
     async def test_knows_the_epoch_of_its_state_while_nobody_leads(self) -> None:
         gateway = Gateway()
         gateway.hear(price("BTC_USDT", "1"))
-        assert (await gateway.get("/v1/status")).json()["lease"] == {"held": False, "epoch": 7}
+        assert (await gateway.get("/v1/status")).json()["lease"] == {
+            "held": False,
+            "epoch": 7,
+            "leader": None,
+        }
 
     async def test_anonymous_none_is_401(self) -> None:
         gateway = Gateway(limits=Limits(anonymous=False))
