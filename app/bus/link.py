@@ -105,8 +105,8 @@ def _spelt(host: tuple[str, int]) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
-_CLOSED = "unable to perform operation on"
-"""What uvloop says, in a RuntimeError, to who writes to a transport that has just been reset."""
+_CLOSED = ("unable to perform operation on", "'NoneType' object has no attribute")
+"""What uvloop, and redis-py, say to who uses a connection that has just been cut."""
 
 
 class Link:
@@ -136,9 +136,36 @@ class Link:
 
     async def call(self, *command: Any, limit: float | None = None) -> Any:
         """The answer to a command."""
+        async with self._within(self.limit if limit is None else limit):
+            return await self._client.execute_command(*command)
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
         with self.translated():
-            async with asyncio.timeout(self.limit if limit is None else limit):
-                return await self._client.execute_command(*command)
+            try:
+                async with asyncio.timeout(seconds):
+                    yield
+            except TimeoutError:
+                self._look_elsewhere()
+                raise
+
+    def _look_elsewhere(self) -> None:
+        """Ask last from now on who has not answered.
+
+        redis-py would with a time limit of its own, but that takes ``asyncio.wait_for``, which
+        loses cancellations before Python 3.12.
+        """
+        if isinstance(self._client, RedisCluster):
+            with suppress(RedisClusterException, RedisError):
+                owner = self._client.get_node_from_key(self.channel)
+                if owner is not None:
+                    self._client.nodes_manager.move_node_to_end_of_cached_nodes(owner.name)
+            # the only way to have it read anew who has our slot without cutting off everyone
+            self._client._initialize = True  # noqa: SLF001 -- see above
+        elif isinstance(self._client.connection_pool, SentinelConnectionPool):
+            self.address.hosts.append(self.address.hosts.pop(0))
+            sentinels = self._client.connection_pool.sentinel_manager.sentinels
+            sentinels.append(sentinels.pop(0))
 
     async def run(
         self, script: str, keys: Iterable[str], *arguments: Any, limit: float | None = None
@@ -153,16 +180,14 @@ class Link:
 
         It does not heal itself: who listens must know that it may have missed something.
         """
-        with self.translated():
-            async with asyncio.timeout(self.limit):
-                client = await self._publisher()
+        async with self._within(self.limit):
+            client = await self._publisher()
         pubsub = client.pubsub()
         try:
-            with self.translated():
-                async with asyncio.timeout(self.limit):
-                    await pubsub.ssubscribe(self.channel)
-                    while await pubsub.get_message(timeout=self.limit) is None:
-                        pass
+            async with self._within(self.limit):
+                await pubsub.ssubscribe(self.channel)
+                while await pubsub.get_message(timeout=self.limit) is None:
+                    pass
             yield Subscribed(pubsub, self)
         finally:
             await self._close(client, pubsub)
@@ -201,8 +226,8 @@ class Link:
             raise BrokerUnavailable("no answer in time") from None
         except (RedisError, RedisClusterException, OSError) as error:
             raise BrokerUnavailable(self._unsecret(f"{type(error).__name__}: {error}")) from None
-        except RuntimeError as error:
-            if _CLOSED not in str(error):
+        except (RuntimeError, AttributeError) as error:
+            if not any(text in str(error) for text in _CLOSED):
                 raise
             raise BrokerUnavailable("the connection was cut") from None
 
@@ -261,8 +286,6 @@ def _client(address: Address, limit: float) -> Redis | RedisCluster:
         return _single(address, options)
     for name in ("host", "port", "db"):
         options.pop(name, None)
-    # it looks for another server only when it has given up on one by itself
-    options |= {"socket_timeout": limit / 2, "socket_connect_timeout": limit / 2}
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in address.hosts], **options)
 
 
@@ -274,15 +297,8 @@ def _single(address: Address, options: dict[str, Any]) -> Redis:
         return Redis(**options)
     for name in ("host", "port"):
         options.pop(name)
-    # so short that all can be asked, and the primary, though some do not answer
-    each = options["socket_connect_timeout"] / (len(address.hosts) + 1)
-    sentinel = {name: one for name, one in options.items() if name.startswith("ssl")} | {
-        "socket_timeout": each,
-        "socket_connect_timeout": each,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
+    sentinel = {name: one for name, one in options.items() if name.startswith(("ssl", "socket_"))}
+    sentinel |= {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
     sentinels = Sentinel(  # type: ignore[no-untyped-call] # not typed by the library
         address.hosts, sentinel_kwargs=sentinel | login, **options
     )
