@@ -11,7 +11,7 @@ PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
 WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'
 
-.PHONY: demo test check tests browser bench openapi requirements clean
+.PHONY: demo test check tests rooms browser bench openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -30,6 +30,9 @@ tests: $(VENV)/.installed-dev browser
 	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest -n 3 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
+
+rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
+	$(BIN)/pytest -n 3 --dist worksteal -m "not e2e" || $(BIN)/pytest --last-failed -m "not e2e"
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
 browser:

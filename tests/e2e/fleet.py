@@ -30,7 +30,7 @@ BACK = 30.0
 """Seconds within which data must be fresh where no time is promised: tokens are paced."""
 NUDGE = 0.2
 """Seconds between events on every channel while fresh data is waited for."""
-TRUE = 10.0
+TRUE = 20.0
 """Seconds that the truth may take to everyone once the market stands still."""
 
 SETTINGS: dict[str, object] = {
@@ -265,14 +265,10 @@ class Fleet(Market):
         """Hold the market: all answers and clients must come to equal its truth."""
         self.act("pause")
         untrue: dict[str, object] = {}
-        true = partial(self._answers_true, untrue)
-        reached = await until(true, lambda: f"the truth over REST: {untrue}", limit=TRUE)
-        for client in self.clients:
-            lacks = partial(self._lacks_of, client, reached)
-            await until(partial(_none, lacks), lacks, limit=TRUE)
+        await until(partial(self._level, untrue), lambda: f"the truth; {untrue}", limit=TRUE)
 
-    async def _answers_true(self, untrue: dict[str, object]) -> dict[str, Place]:
-        """How far all channels have come, once all processes tell the truth of one mind."""
+    async def _level(self, untrue: dict[str, object]) -> bool:
+        """Whether all processes and clients are equally far, and hold the truth."""
         untrue.clear()
         reached: dict[str, Place] = {}
         for member in self.serving:
@@ -282,17 +278,13 @@ class Fleet(Market):
                     untrue[channel] = {reached[channel], position}
                 elif not channel.startswith("trade:") and state_of(one) != self.truth(channel):
                     untrue[channel] = {"held": state_of(one), "true": self.truth(channel)}
-        return reached if reached.keys() >= self.channels and not untrue else {}
-
-    def _lacks_of(self, client: Client, reached: dict[str, Place]) -> dict[str, object]:
-        """Where a client is not as far as the processes are, or does not hold the truth."""
-        held = client.mirror.at
-        behind = {
-            one: {"held": held.get(one), "reached": at}
-            for one, at in reached.items()
-            if covered(one, client.channels) and held.get(one) != at
-        }
-        return behind | self.untrue(client.mirror)
+        for client in self.clients:
+            untrue |= self.untrue(client.mirror)
+            for channel, position in reached.items():
+                held = client.mirror.at.get(channel)
+                if covered(channel, client.channels) and held != position:
+                    untrue[channel] = {"held": held, "reached": position}
+        return reached.keys() >= self.channels and not untrue
 
     async def fine(self, since: float, *, epoch: int = 0) -> None:
         """After a fault: fresh and true everywhere, and nothing went wrong on the way.
@@ -319,10 +311,6 @@ class Fleet(Market):
         while True:
             self.most = max(self.most, len(self.exchange.exchange.clients))
             await asyncio.sleep(0.01)
-
-
-def _none(found: Callable[[], object]) -> bool:
-    return not found()
 
 
 def covered(channel: str, names: Iterable[str]) -> bool:
