@@ -76,7 +76,7 @@ async def test_a_leader_that_slept_publishes_nothing_when_it_wakes(tmp_path: Pat
         await until(lambda: time.time() > asleep + 3 * TTL, "three lease times")
         assert "not leading" not in old.log
         old.resume()
-        await until(lambda: "not leading" in old.log, old.log)
+        await until(lambda: "not leading" in old.log, lambda: old.log)
         await play.fine(time.time())
 
         entries = await play.journal()
@@ -105,7 +105,7 @@ async def test_a_leader_that_cannot_reach_redis_is_followed_by_another(tmp_path:
         old.network.to_redis.partition()
         parted = time.time()
         await play.fresh(parted, other, epoch=first)
-        await until(lambda: "not leading" in old.log, old.log)
+        await until(lambda: "not leading" in old.log, lambda: old.log)
         await cut_off(old, clients[0])
         status = await other.status()
         assert status["process"] == status["lease"]["leader"]
