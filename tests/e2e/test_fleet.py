@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import BUSY, Client, Fleet, fleet
+from tests.e2e.fleet import BUSY, Fleet, fleet
 from tests.e2e.gateway import free_port
 from tests.e2e.market import BOOKS, WILD
 from tests.e2e.member import Member
 from tests.e2e.process import at_once, following, opened
-from tests.e2e.reconstruct import Json, Place, loads, place
+from tests.e2e.reconstruct import Json, Place, place
+from tests.e2e.record import Client
 from tests.e2e.waiting import until
 from tests.redis.servers import BINARIES
 
@@ -44,15 +45,12 @@ AGE = re.compile(rb'"age":[0-9.]+')
 async def test_three_processes_share_one_pool_and_serve_the_same_bytes(
     tmp_path: Path, binary: Path
 ) -> None:
-    began = time.time()
     async with fleet(tmp_path, binary=binary, **SETTLED) as play:
         clients = [play.join(member) for member in play.members]
-        await play.fine(began)
-        marks = [len(client.mirror.blocks) for client in clients]
-        play.act("play")
+        await play.begin()
         await play.fine(time.time())
 
-        heard = [one.mirror.blocks[mark:] for one, mark in zip(clients, marks, strict=True)]
+        heard = [one.mirror.blocks for one in clients]
         assert len(heard[0]) > len(play.channels)
         assert heard[0] == heard[1] == heard[2]
         assert all(block.id is not None for block in heard[0])
@@ -71,15 +69,13 @@ async def test_three_processes_share_one_pool_and_serve_the_same_bytes(
 async def test_what_clients_of_any_process_want_is_followed_until_that_process_is_long_dead(
     tmp_path: Path,
 ) -> None:
-    began = time.time()
     async with fleet(tmp_path, **SETTLED) as play:
         dying, living = play.others(await play.leader())
         lost = play.join(dying, "depth:ETH_USDT:1")
         kept = play.join(living, "depth:SOL_USDT:2")
         await lost.knows("depth:ETH_USDT:1")
         await kept.knows("depth:SOL_USDT:2")
-        await play.fine(began)
-        play.act("play")
+        await play.begin()
 
         play.clients.remove(lost)
         lost.stop()
@@ -94,15 +90,12 @@ async def test_what_clients_of_any_process_want_is_followed_until_that_process_i
 
 async def test_when_the_leader_is_told_to_stop_another_leads_at_once(tmp_path: Path) -> None:
     """Long before its lease would have ended."""
-    began = time.time()
     async with fleet(tmp_path, lease_ttl=20) as play:
         leader = await play.leader()
         left = play.others(leader)
         staying = [play.join(one) for one in left]
         leaving = play.join(leader)
-        await play.fine(began)
-        (first,) = await play.openings()
-        play.act("play")
+        first = await play.begin()
 
         leaving.url = left[0].url
         told = time.time()
@@ -117,22 +110,22 @@ async def test_when_the_leader_is_told_to_stop_another_leads_at_once(tmp_path: P
         for client in play.clients:
             assert client.mirror.resets() == []
             assert {client.mirror.gaps[channel] for channel in client.mirror.at} == {1}
-            assert client.mirror.epochs()[0] == first
-            assert len(client.mirror.epochs()) == 2
+            assert client.mirror.epochs()[-1] > first
+            assert set(client.mirror.epochs()) <= {first, *await play.epochs()}
+        assert len(await play.epochs()) == 1
 
 
 async def test_tokens_are_paced_over_all_processes(tmp_path: Path) -> None:
     """Five at once, then one in six seconds: the third leader has to wait for its second one."""
-    began = time.time()
     async with fleet(tmp_path, lease_ttl=20, upstream_connections=2) as play:
         for _ in range(2):
             leader = await play.leader()
             await until(lambda: len(play.open()) == 2, "both connections")
             await leader.terminate()
         await until(lambda: play.report()["tokens_issued"] == 6, "six tokens")
-        assert time.time() - began >= 6
+        assert time.time() - play.made >= 6
         await until(lambda: len(play.open()) == 2, "both connections")
-        await play.fine(began)
+        await play.fine(play.made)
         assert play.most == 2
 
 
@@ -142,7 +135,6 @@ async def test_tokens_are_paced_over_all_processes(tmp_path: Path) -> None:
 async def test_a_client_resumes_on_another_process_and_on_one_that_was_only_just_started(
     tmp_path: Path,
 ) -> None:
-    began = time.time()
     async with fleet(tmp_path, 2, lease_ttl=5) as play:
         first, second = play.members
         clients = [
@@ -150,7 +142,7 @@ async def test_a_client_resumes_on_another_process_and_on_one_that_was_only_just
             play.join(first, "ticker:*"),
             play.join(first, "lastprice:ETH_USDT", "depth:TRX_USDT:1"),
         ]
-        await play.fine(began)
+        await play.begin()
 
         await away(play, clients)
         await come_back(play, clients, second)
@@ -178,8 +170,8 @@ async def come_back(play: Fleet, clients: list[Client], member: Member) -> None:
         client.url = member.url
     await play.fine(time.time())
     for client, (held, mark, connections) in zip(clients, before, strict=True):
-        missed = await play.told(place(held or ""), client)
-        assert client.mirror.texts(mark) == missed
+        missed = await play.told(client, place(held or ""))
+        assert client.mirror.texts()[mark:] == missed
         assert missed
         assert client.mirror.resets() == []
         assert client.connections == connections + 1
@@ -192,13 +184,14 @@ async def saved_beyond(play: Fleet, held: Place) -> bool:
 async def test_a_process_started_late_knows_what_was_quiet_for_longer_than_the_journal(
     tmp_path: Path,
 ) -> None:
-    began = time.time()
     async with fleet(tmp_path, 1, lease_ttl=5, history=50) as play:
         first = play.join(play.members[0])
-        await play.fine(began)
+        await play.begin()
+        play.act("pause")
+        await play.settle()
         held = (await play.journal())[-1].position
         for number in range(60):
-            price = {"symbol": "BTC_USDT", "timestamp": int(began), "price": f"1.{number:04}"}
+            price = {"symbol": "BTC_USDT", "timestamp": int(play.made), "price": f"1.{number:04}"}
             message = {"id": 0, "method": "lastprice_update", "data": price, "error": None}
             play.act("emit", message=message, publish=True)
         await until(lambda: first.mirror.state("lastprice:BTC_USDT") == price, "all heard")
@@ -211,9 +204,8 @@ async def test_a_process_started_late_knows_what_was_quiet_for_longer_than_the_j
 
 
 async def test_a_position_that_nobody_keeps_gets_a_reset_with_its_reason(tmp_path: Path) -> None:
-    began = time.time()
     async with fleet(tmp_path, 2, lease_ttl=5, history=50) as play:
-        await play.fresh(began)
+        await play.fresh(play.made)
         old = (await play.journal())[-1].position
 
         async def forgotten() -> bool:
@@ -250,27 +242,26 @@ async def refusal(member: Member, position: str) -> str:
 async def test_a_process_that_only_feeds_leads_and_one_that_only_serves_never_does(
     tmp_path: Path,
 ) -> None:
-    began = time.time()
     async with fleet(tmp_path, 0) as play:
         serving = await play.start(role="serve", **NO_CREDENTIALS)
         assert await serving.running.status("/readyz") == 503
         feeding = await play.start(role="feed")
         client = play.join(serving)
-        await play.fresh(began, serving)
+        await play.fresh(play.made, serving)
         assert await play.leader() is feeding
         for path in ("/livez", "/readyz", "/readyz?for=traffic", "/metrics", "/v1/status"):
             assert await feeding.running.status(path) == 200, path
         for path in (*PATHS, "/v1/stream?channels=ticker:*", "/v1/orders", "/v1/balances"):
             assert await feeding.running.status(path) == 404, path
 
-        (epoch,) = await play.openings()
+        epoch = await play.begin()
         await feeding.kill()
         killed = time.time()
         await until(partial(client.is_told, "down"), "nobody leads")
         await until(lambda: time.time() > killed + 3 * TTL, "three lease times")
         status = await serving.status()
         assert status["lease"] == {"held": False, "epoch": epoch, "leader": None}
-        assert await play.openings() == [epoch]
+        assert await play.epochs() == []
         assert await serving.running.status("/readyz") == 503
         assert await serving.running.status("/readyz?for=traffic") == 200
         assert '"leading"' not in serving.log
@@ -288,7 +279,6 @@ async def test_a_process_that_only_feeds_leads_and_one_that_only_serves_never_do
 
 async def test_nobody_misses_an_event_in_a_rolling_restart(tmp_path: Path) -> None:
     """Clients come back to whichever process; nothing but a new epoch makes a gap."""
-    began = time.time()
     async with fleet(tmp_path, market={"rate": 200.0}, drain=0.2, lease_ttl=5) as play:
         turns = cycle(range(100))
 
@@ -297,11 +287,7 @@ async def test_nobody_misses_an_event_in_a_rolling_restart(tmp_path: Path) -> No
             return alive[next(turns) % len(alive)].url
 
         clients = [play.join(one, choose=anywhere) for one in play.members]
-        await play.fine(began)
-        marks = [len(client.mirror.blocks) for client in clients]
-        held = (await play.journal())[-1].position
-        (first,) = await play.openings()
-        play.act("play")
+        await play.begin()
 
         for old in list(play.members):
             since = time.time()
@@ -310,15 +296,14 @@ async def test_nobody_misses_an_event_in_a_rolling_restart(tmp_path: Path) -> No
             await play.fresh(since)
         await play.fine(time.time())
 
-        for client, mark in zip(clients, marks, strict=True):
+        began_anew = await play.epochs()
+        assert 0 < len(began_anew) <= 3
+        for client in clients:
             assert client.connections > 1
             assert client.mirror.resets() == []
-            assert client.mirror.texts(mark) == await play.told(held, client)
-        assert set(clients[0].mirror.farewells()) == {"drain"}
-        began_anew = await play.openings(held)
-        assert first < min(began_anew)
-        for envelope in map(loads, clients[0].mirror.texts(marks[0])):
-            if envelope.get("gap"):
-                assert place(envelope["position"])[0] in began_anew
-        assert max(clients[0].mirror.gaps.values()) <= len(began_anew) <= 3
+            assert set(client.mirror.farewells()) == {"drain"}
+            assert client.mirror.texts() == await play.told(client)
+            gaps = [one for one in client.mirror.heard if one.get("gap")]
+            assert {place(one["position"])[0] for one in gaps} == set(began_anew)
+            assert max(client.mirror.gaps.values()) <= len(began_anew)
         assert play.most == 1
