@@ -105,8 +105,17 @@ def _spelt(host: tuple[str, int]) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
-_CLOSED = ("unable to perform operation on", "'NoneType' object has no attribute")
-"""What uvloop, and redis-py, say to who uses a connection that has just been cut."""
+_CUT = (
+    "unable to perform operation on",
+    "NoneType' object has no attribute '_add_writer'",
+    "NoneType' object has no attribute 'write",
+)
+"""What uvloop, asyncio (up to Python 3.13) and redis-py say to who writes to a transport that has
+just been reset."""
+
+
+def _cut(error: RuntimeError | AttributeError) -> bool:
+    return any(text in str(error) for text in _CUT)
 
 
 class Link:
@@ -137,6 +146,12 @@ class Link:
     async def call(self, *command: Any, limit: float | None = None) -> Any:
         """The answer to a command."""
         async with self._within(self.limit if limit is None else limit):
+            try:
+                return await self._client.execute_command(*command)
+            except (RuntimeError, AttributeError) as error:
+                if not _cut(error):
+                    raise
+            # redis-py has let go of the connection, but does not know this for a loss
             return await self._client.execute_command(*command)
 
     @asynccontextmanager
@@ -227,7 +242,7 @@ class Link:
         except (RedisError, RedisClusterException, OSError) as error:
             raise BrokerUnavailable(self._unsecret(f"{type(error).__name__}: {error}")) from None
         except (RuntimeError, AttributeError) as error:
-            if not any(text in str(error) for text in _CLOSED):
+            if not _cut(error):
                 raise
             raise BrokerUnavailable("the connection was cut") from None
 

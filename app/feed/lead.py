@@ -104,35 +104,18 @@ async def lead(
             lambda: replica.head.epoch if replica.head else 0,
             patience=lambda: outage.patience(now()),
         )
+        metrics.terms.inc()
+        metrics.leading.set(1)
         try:
             async with asyncio.TaskGroup() as alone:
                 # a task of its own, as a TaskGroup that ends by an error forgets a cancellation
                 alone.create_task(
-                    _term(term, lease, broker, replica, upstream, outage, metrics), name="lead-term"
+                    _serve(term, lease, broker, replica, upstream, outage), name="lead-term"
                 )
         finally:
+            metrics.leading.set(0)
             await lease.release()
         await asyncio.sleep(PAUSE)
-
-
-async def _term(
-    term: Term,
-    lease: Lease,
-    broker: Broker,
-    replica: Replica,
-    upstream: Upstream,
-    outage: Outage,
-    metrics: Metrics,
-) -> None:
-    """One term, and why it was over."""
-    metrics.terms.inc()
-    metrics.leading.set(1)
-    try:
-        await _serve(term, lease, broker, replica, upstream, outage)
-    except* (LeaseLost, BrokerUnavailable) as ended:
-        log.warning("not leading", epoch=term.epoch, reason=_reason(ended))
-    finally:
-        metrics.leading.set(0)
 
 
 async def _serve(
@@ -143,23 +126,27 @@ async def _serve(
     upstream: Upstream,
     outage: Outage,
 ) -> None:
-    """One term, until it is over."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(lease.keep(), name="lead-keep")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CATCH_UP):
-                await replica.caught_up(term.end)
-        leader = _Leader(term, lease, broker, replica, upstream)
-        await leader.open()
-        log.info("leading", epoch=term.epoch)
-        tasks.create_task(upstream.pool.run(), name="lead-pool")
-        tasks.create_task(leader.publish(), name="lead-publish")
-        tasks.create_task(leader.want(), name="lead-want")
-        tasks.create_task(leader.report(), name="lead-report")
-        tasks.create_task(leader.save(), name="lead-save")
-        if lease.shared:
-            tasks.create_task(leader.hand_over_when_cut_off(outage), name="lead-hand-over")
-        tasks.create_task(upstream.audit.run(upstream.pool, leader.top), name="lead-audit")
+    """One term, until it is over; what ends it is told, and no error."""
+    pool = upstream.pool
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(lease.keep(), name="lead-keep")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP):
+                    await replica.caught_up(term.end)
+            leader = _Leader(term, lease, broker, replica, upstream)
+            await leader.open()
+            log.info("leading", epoch=term.epoch)
+            tasks.create_task(pool.run(), name="lead-pool")
+            tasks.create_task(leader.publish(), name="lead-publish")
+            tasks.create_task(leader.want(), name="lead-want")
+            tasks.create_task(leader.report(), name="lead-report")
+            tasks.create_task(leader.save(), name="lead-save")
+            if lease.shared:
+                tasks.create_task(leader.hand_over_when_cut_off(outage), name="lead-hand-over")
+            tasks.create_task(upstream.audit.run(pool, leader.top), name="lead-audit")
+    except* (LeaseLost, BrokerUnavailable) as ended:
+        log.warning("not leading", epoch=term.epoch, reason=_reason(ended))
 
 
 def _reason(ended: BaseExceptionGroup[Exception]) -> str:

@@ -194,6 +194,16 @@ async def test_a_new_leader_that_knows_less_than_others_makes_no_id_go_down(
             assert all(one.mirror.gaps[channel] for channel in one.mirror.at)
 
 
+async def unharmed(play: Fleet, clients: list[Client]) -> None:
+    """Clients have heard everything, once, on the stream they had, from the leader there was."""
+    for client in clients:
+        assert client.connections == 1
+        assert client.mirror.resets() == []
+        assert client.mirror.texts() == await play.told(client)
+        assert not +client.mirror.gaps
+    assert await play.epochs() == []
+
+
 async def test_a_short_restart_of_redis_changes_nothing(tmp_path: Path) -> None:
     async with fleet(tmp_path, 2, lease_ttl=10) as play:
         assert play.redis
@@ -203,12 +213,7 @@ async def test_a_short_restart_of_redis_changes_nothing(tmp_path: Path) -> None:
             await heard_more(play, clients[0])
             await play.redis.restart(keep_data=True)
         await play.fine(time.time())
-        for client in clients:
-            assert client.connections == 1
-            assert client.mirror.resets() == []
-            assert client.mirror.texts() == await play.told(client)
-            assert not +client.mirror.gaps
-        assert await play.epochs() == []
+        await unharmed(play, clients)
 
 
 async def test_a_process_that_starts_before_redis_waits_for_it(tmp_path: Path) -> None:
@@ -266,12 +271,7 @@ async def test_a_way_to_redis_that_breaks_again_and_again_loses_nothing(tmp_path
                 member.network.to_redis.cut()
             await heard_more(play, clients[number % 2])
         await play.fine(time.time())
-        for client in clients:
-            assert client.connections == 1
-            assert client.mirror.resets() == []
-            assert client.mirror.texts() == await play.told(client)
-            assert not +client.mirror.gaps
-        assert await play.epochs() == []
+        await unharmed(play, clients)
 
 
 async def test_listeners_cut_off_at_speed_give_every_event_once(tmp_path: Path) -> None:
@@ -289,13 +289,8 @@ async def test_listeners_cut_off_at_speed_give_every_event_once(tmp_path: Path) 
             assert killed == len(play.members)
         await play.fine(time.time())
 
-        for client in clients:
-            assert client.connections == 1
-            assert client.mirror.resets() == []
-            assert client.mirror.texts() == await play.told(client)
-            assert not +client.mirror.gaps
+        await unharmed(play, clients)
         assert len(clients[0].mirror.texts()) > CUTS * 50
-        assert await play.epochs() == []
 
 
 async def all_listen(play: Fleet) -> bool:
