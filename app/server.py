@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.outlet import StreamProtocol
+from app.hub.hub import Hub
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry import logger
@@ -29,8 +30,6 @@ STALL_MS = 12_000
 NOT_SENT = 16 * 1024
 GRACE = 1
 """Seconds that requests still answered after the drain are given."""
-FLUSH = 0.5
-"""Seconds that a client has to take what was written to it before the end."""
 SELDOM = (50_000, 20, 50)
 """Garbage collection thresholds: next to nothing here is cyclic, and a pause shows in the p99."""
 GLANCE = 0.1
@@ -65,22 +64,19 @@ class Server(uvicorn.Server):
         self._app.state.hand_over()
         if self.started:
             await self._end_streams()
-            asyncio.get_running_loop().call_later(FLUSH, self._abort_stalled)
         await super().shutdown(sockets)
 
     async def _end_streams(self) -> None:
         """Drain, but no longer than until a second Ctrl-C."""
         async with asyncio.TaskGroup() as tasks:
-            draining = tasks.create_task(self._app.state.hub.drain(self._drain), name="drain")
+            draining = tasks.create_task(self._dismiss(self._app.state.hub), name="drain")
             while not draining.done() and not self.force_exit:
                 await asyncio.wait({draining}, timeout=GLANCE)
             draining.cancel()
 
-    def _abort_stalled(self) -> None:
-        """Who has not taken its last bytes by now is not reading; nothing waits for it."""
-        for connection in list(self.server_state.connections):
-            if connection.transport.get_write_buffer_size():
-                connection.transport.abort()
+    async def _dismiss(self, hub: Hub) -> None:
+        await hub.drain(self._drain)
+        await hub.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at a signal; a second Ctrl-C does not wait. The exit status is ours to give."""

@@ -1,8 +1,6 @@
 """How many streams may be open: in the process, and for one client."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from app.errors import TooManyStreams
 
@@ -29,16 +27,15 @@ class Admission:
                 retry_after=30,
             )
 
-    @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """One open stream."""
+    def enter(self, client: str) -> None:
+        """One more is open; raises TooManyStreams as ``check`` does."""
         self.check(client)
         self._all += 1
         self._open[client] += 1
-        try:
-            yield
-        finally:
-            self._all -= 1
-            self._open[client] -= 1
-            if not self._open[client]:
-                del self._open[client]
+
+    def leave(self, client: str) -> None:
+        """One that has entered is gone."""
+        self._all -= 1
+        self._open[client] -= 1
+        if not self._open[client]:
+            del self._open[client]

@@ -1,8 +1,8 @@
-"""Where a stream's bytes go: straight into uvicorn's connection, or through plain ASGI.
+"""Where a stream's bytes go: straight into a connection taken from uvicorn, or through plain ASGI.
 
 What depends on uvicorn's inside stands here alone: StreamProtocol puts itself into the scope, and
-knows that a response is chunked and that its transport pauses and resumes it. Under any other
-server, HTTP/2 or uvicorn's own protocol a stream falls back to SendOutlet.
+knows that a response is chunked and how a connection is let go of. Under any other server, over
+HTTP/2, TLS or uvicorn's own protocol a stream falls back to SendOutlet.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.hub.subscription import Owner
 
 EXTENSION = "sluice.connection"
 HEAD_TIME = 10.0
@@ -21,44 +23,70 @@ _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+LAST_CHUNK = b"0\r\n\r\n"
 HIGH_WATER = 64 * 1024
 """Bytes that may wait in the process for one client before it counts as lagging."""
 
 
-def _unbound() -> None:
-    """What an outlet calls before the hub has given it a place."""
+class Unowned:
+    """The owner of an outlet to which the hub has not given one."""
+
+    def full(self) -> None:
+        """Nobody to tell."""
+
+    drained = gone = full
 
 
-def _gone(_data: bytes) -> None:
-    """What takes the bytes for a client that is gone, until it has left the hub."""
+UNOWNED = Unowned()
 
 
-class ConnectionOutlet:
-    """Writes ready chunks to the transport of a uvicorn connection."""
+class ConnectionOutlet(asyncio.Protocol):
+    """A connection taken from uvicorn after the response's head: chunks go to its transport.
 
-    __slots__ = ("_transport", "backlog", "closed", "framed", "on_drained", "on_full", "write")
+    Nothing else is kept for an open stream: no task, no request, no HTTP parser. What the client
+    sends from here on means nothing, and is read only to notice its end.
+    """
+
+    __slots__ = ("_came", "_transport", "owner", "write")
+
+    framed = True
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.framed = True
-        self.closed = asyncio.Event()
-        self.on_full: Callable[[], None] = _unbound
-        self.on_drained: Callable[[], None] = _unbound
+        self.owner: Owner = UNOWNED
+        self._came = 0
         self._transport = transport
         self.write: Callable[[bytes], None] = transport.write
-        self.backlog = transport.get_write_buffer_size
+
+    def backlog(self) -> int:
+        """Bytes that wait inside the process."""
+        return self._transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Let the response end."""
-        self.closed.set()
-
-    def lose(self) -> None:
-        """The connection is lost: uvloop's transport raises from here on when written to."""
-        self.write = _gone
-        self.closed.set()
+        """End the chunked body, and the connection when that is written."""
+        self.write(LAST_CHUNK)
+        self._transport.close()
 
     def abort(self) -> None:
         """Drop the connection and what waits in it."""
         self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """A client that has no end of things to say is dropped."""
+        self._came += len(data)
+        if self._came > LONGEST_HEAD:
+            self.abort()
+
+    def pause_writing(self) -> None:
+        """The transport holds more than its high-water mark."""
+        self.owner.full()
+
+    def resume_writing(self) -> None:
+        """The transport has drained."""
+        self.owner.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self.owner.gone()
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -68,7 +96,6 @@ class StreamProtocol(HttpToolsProtocol):
     follows a head (a body, trailers) counts with it, so that it is no way around the bounds.
     """
 
-    outlet: ConnectionOutlet | None = None
     _late: asyncio.TimerHandle | None = None
     _came = 0
 
@@ -117,24 +144,28 @@ class StreamProtocol(HttpToolsProtocol):
             self._late.cancel()
             self._late = None
 
-    def pause_writing(self) -> None:
-        """The transport holds more than its high-water mark."""
-        super().pause_writing()
-        if self.outlet is not None:
-            self.outlet.on_full()
-
-    def resume_writing(self) -> None:
-        """The transport has drained."""
-        super().resume_writing()
-        if self.outlet is not None:
-            self.outlet.on_drained()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone: whatever comes now has nowhere to go."""
+        """The client is gone."""
         self._request_over()
-        if self.outlet is not None:
-            self.outlet.lose()
         super().connection_lost(exc)
+
+    def take(self) -> ConnectionOutlet | None:
+        """Take the connection from uvicorn once a chunked response has begun; None if it is lost.
+
+        uvicorn believes the response complete, and forgets the connection.
+        """
+        self.cycle.response_complete = True
+        transport = self.transport
+        if transport.is_closing():  # nobody will tell us again that it is lost
+            return None
+        self._request_over()
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        outlet = ConnectionOutlet(transport)
+        transport.set_protocol(outlet)
+        # both lead back here, and would leave the whole request to the garbage collector
+        del self.parser, self.cycle
+        return outlet
 
 
 class SendOutlet:
@@ -142,9 +173,8 @@ class SendOutlet:
 
     def __init__(self) -> None:
         self.framed = False
+        self.owner: Owner = UNOWNED
         self.closed = asyncio.Event()
-        self.on_full: Callable[[], None] = _unbound
-        self.on_drained: Callable[[], None] = _unbound
         self._waiting: list[bytes] = []
         self._size = 0
         self._full = False
@@ -158,7 +188,7 @@ class SendOutlet:
         self._woken.set()
         if self._size > HIGH_WATER and not self._full:
             self._full = True
-            self.on_full()
+            self.owner.full()
 
     def backlog(self) -> int:
         """Bytes kept."""
@@ -194,7 +224,7 @@ class SendOutlet:
                 await send(body(data, more=True))
             if self._full and self._size <= HIGH_WATER:
                 self._full = False
-                self.on_drained()
+                self.owner.drained()
         await send(body(more=False))
 
     async def _watch(self, receive: Receive) -> None:
@@ -207,7 +237,7 @@ class SendOutlet:
 def connection(scope: Scope) -> StreamProtocol | None:
     """The uvicorn connection that a request came in on, if it can be written to directly."""
     found: Any = scope.get("extensions", {}).get(EXTENSION, {}).get("protocol")
-    return found if isinstance(found, StreamProtocol) else None
+    return found if isinstance(found, StreamProtocol) and found.scheme == "http" else None
 
 
 def body(data: bytes = b"", *, more: bool) -> Message:

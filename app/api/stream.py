@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.admission import Admission
 from app.api.deps import AdmissionDep, HubDep, LimitsDep, MarketsDep, WishesDep
-from app.api.outlet import ConnectionOutlet, SendOutlet, body, connection
+from app.api.outlet import SendOutlet, connection
 from app.api.parameters import channels_in
 from app.api.rights import authorise
 from app.api.schemas import STREAM_RESPONSES
@@ -37,8 +38,31 @@ MEDIA_TYPE = "text/event-stream"
 router = APIRouter()
 
 
+class _Seat:
+    """What an open stream holds beside its subscription: its place, and its wishes."""
+
+    __slots__ = ("_admission", "_channels", "_client", "_wishes")
+
+    def __init__(
+        self, channels: frozenset[Channel], client: str, wishes: Wishes, admission: Admission
+    ) -> None:
+        admission.enter(client)
+        wishes.hold(channels)
+        self._channels = channels
+        self._client = client
+        self._wishes = wishes
+        self._admission = admission
+
+    def leave(self) -> None:
+        self._wishes.release(self._channels, asyncio.get_running_loop().time())
+        self._admission.leave(self._client)
+
+
 class EventStream(Response):
-    """Starts the response, joins the hub, waits for the end, leaves the hub."""
+    """Starts the response and joins the hub, which keeps the stream until its client is gone.
+
+    Where the connection can be taken, the request ends there and then.
+    """
 
     media_type = MEDIA_TYPE
 
@@ -57,37 +81,27 @@ class EventStream(Response):
         self._hub = hub
         self._channels = channels
         self._after = after
-        self._wishes = wishes
-        self._admission = admission
-        self._client = client
+        self._seat = partial(_Seat, channels, client, wishes, admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve until the client goes or the hub ends the stream."""
-        clock = asyncio.get_running_loop().time
-        with ExitStack() as held:
-            held.enter_context(self._admission.place(self._client))
-            self._wishes.hold(self._channels)
-            held.callback(lambda: self._wishes.release(self._channels, clock()))
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._serve(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         direct = connection(scope)
-        if direct is None:
-            outlet = SendOutlet()
-            with self._hub.subscribe(self._channels, outlet, self._after):
-                await outlet.serve(receive, send)
-            return
-        direct.outlet = ConnectionOutlet(direct.transport)
-        try:
-            if direct.transport.is_closing():  # nobody will tell us again that it is lost
+        if direct is not None:
+            self.headers["connection"] = "close"
+        with ExitStack() as held:
+            seat = self._seat()
+            held.callback(seat.leave)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            outlet = SendOutlet() if direct is None else direct.take()
+            if outlet is None:
                 return
-            with self._hub.subscribe(self._channels, direct.outlet, self._after):
-                await direct.outlet.closed.wait()
-            if not direct.transport.is_closing():
-                await send(body(more=False))
-        finally:
-            direct.outlet = None
+            subscription = self._hub.join(self._channels, outlet, self._after, on_left=seat.leave)
+            held.pop_all()
+            if isinstance(outlet, SendOutlet):
+                try:
+                    await outlet.serve(receive, send)
+                finally:
+                    subscription.gone()
 
 
 @router.get(

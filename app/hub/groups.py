@@ -1,73 +1,96 @@
 """Live subscriptions, by what they follow: members of a group share the same ready bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from app.domain.channel import Channel, Kind
 from app.hub.subscription import Subscription
 
 
 class Group:
-    """Live subscriptions that follow the same channels."""
+    """Live subscriptions that follow the same channels, through outlets of one kind."""
 
-    __slots__ = ("framed", "plain", "written")
+    __slots__ = ("collected", "framed", "members", "written")
 
-    def __init__(self, now: float) -> None:
-        self.framed: dict[Subscription, None] = {}
-        self.plain: dict[Subscription, None] = {}
+    def __init__(self, now: float, *, framed: bool) -> None:
+        self.framed = framed
+        self.members: dict[Subscription, Callable[[bytes], None]] = {}
+        self.collected: list[bytes] = []
         self.written = now
-
-    def __len__(self) -> int:
-        return len(self.framed) + len(self.plain)
-
-    def members(self, subscription: Subscription) -> dict[Subscription, None]:
-        """Those whose outlets take bytes as this one's does."""
-        return self.framed if subscription.outlet.framed else self.plain
 
     def write(self, data: bytes, now: float) -> None:
-        """Put the same bytes before every member; some may leave in the middle of it."""
+        """Put the same ready bytes before every member; some may leave in the middle of it."""
         self.written = now
-        if self.framed:
-            framed = chunk(data)
-            for subscription in tuple(self.framed):
-                subscription.outlet.write(framed)
-        for subscription in tuple(self.plain):
-            subscription.outlet.write(data)
+        for write in tuple(self.members.values()):
+            write(data)
 
 
 class Groups:
-    """All groups, found by the set of channels and by each channel in it."""
+    """All groups, found by the set of channels and by each channel in it.
+
+    What is published is collected by group, and written to each member in one piece.
+    """
 
     def __init__(self) -> None:
-        self._groups: dict[frozenset[Channel], Group] = {}
+        self._groups: dict[tuple[frozenset[Channel], bool], Group] = {}
         self._index: dict[Channel | Kind, dict[Group, None]] = {}
+        self._due: list[Group] = []
 
     def __iter__(self) -> Iterator[Group]:
         return iter(tuple(self._groups.values()))
+
+    @property
+    def due(self) -> bool:
+        """Whether something is collected that has not been written."""
+        return bool(self._due)
 
     def following(self, channel: Channel) -> Iterator[Group]:
         """The groups that follow a channel, by itself or by a wildcard."""
         yield from self._index.get(channel, ())
         yield from self._index.get(channel.kind, ())
 
+    def collect(self, channel: Channel, frame: bytes) -> None:
+        """Keep a frame for every group that follows a channel."""
+        ready = None
+        for group in self.following(channel):
+            if not group.collected:
+                self._due.append(group)
+            if not group.framed:
+                group.collected.append(frame)
+                continue
+            ready = ready or chunk(frame)
+            group.collected.append(ready)
+
+    def write(self, now: float) -> int:
+        """Write what is collected, each member once; the number of frames times members."""
+        due, self._due = self._due, []
+        delivered = 0
+        for group in due:
+            frames, group.collected = group.collected, []
+            delivered += len(frames) * len(group.members)
+            group.write(frames[0] if len(frames) == 1 else b"".join(frames), now)
+        return delivered
+
     def join(self, subscription: Subscription, now: float) -> None:
-        """Put a subscription among those with the same channels."""
-        group = self._groups.get(subscription.channels)
+        """Put a subscription among those like it; nothing may be due."""
+        key = subscription.channels, subscription.outlet.framed
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[subscription.channels] = Group(now)
-            for key in _keys(subscription.channels):
-                self._index.setdefault(key, {})[group] = None
-        group.members(subscription)[subscription] = None
+            group = self._groups[key] = Group(now, framed=subscription.outlet.framed)
+            for one in _keys(subscription.channels):
+                self._index.setdefault(one, {})[group] = None
+        group.members[subscription] = subscription.outlet.write
 
     def leave(self, subscription: Subscription) -> None:
         """Take a subscription out, and its group with the last member."""
-        group = self._groups[subscription.channels]
-        del group.members(subscription)[subscription]
-        if not group:
-            del self._groups[subscription.channels]
-            for key in _keys(subscription.channels):
-                del self._index[key][group]
-                if not self._index[key]:
-                    del self._index[key]
+        key = subscription.channels, subscription.outlet.framed
+        group = self._groups[key]
+        del group.members[subscription]
+        if not group.members:
+            del self._groups[key]
+            for one in _keys(subscription.channels):
+                del self._index[one][group]
+                if not self._index[one]:
+                    del self._index[one]
 
 
 def chunk(data: bytes) -> bytes:

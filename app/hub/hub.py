@@ -1,18 +1,15 @@
 """The fan-out inside a process: every event encoded once, shared by all, nobody waited for.
 
-Live subscriptions with the same channels form a group and share the same bytes, one write each and
-turn. What a client's outlet cannot take makes it lag: it leaves its group, nothing is kept for it,
-and it catches up when the outlet has drained. Single-threaded; nothing here awaits.
+Live subscriptions with the same channels form a group and share the same bytes, one write each.
+What a client's outlet cannot take makes it lag: it leaves its group, nothing is kept for it, and it
+catches up when the outlet has drained. Single-threaded; nothing that writes awaits.
 """
 
 import asyncio
 import random
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from app.domain.channel import Channel, Kind
 from app.domain.event import Entry
@@ -21,18 +18,22 @@ from app.domain.position import START, Position
 from app.domain.store import Store
 from app.errors import NotReady
 from app.hub import sse
-from app.hub.groups import Group, Groups, chunk
+from app.hub.collector import Collector
+from app.hub.early import Early
+from app.hub.groups import Groups, chunk
 from app.hub.history import History
 from app.hub.recall import Older, Recall
+from app.hub.status import Status
 from app.hub.subscription import SLICE, End, Outlet, Subscription
+from app.hub.watchers import Watchers
 from app.telemetry import Metrics
 
 RETRY = 2000
 """The reconnection time that a stream begins with, in ms."""
-PATIENCE = 1.0
-"""Seconds to wait for a position that this process has not heard of yet."""
 STALL = 12.0
 """Seconds after which a client that takes nothing is aborted."""
+FLUSH = 0.5
+"""Seconds that the clients have, in the end, to take what was written to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,118 +58,125 @@ class Hub:
     ) -> None:
         self.store = store
         self.health: Health | None = None
-        self.status: tuple[Upstream, float] = ("down", time.time())
+        self._status = Status()
         self._options = options
         self._metrics = metrics
         self._counts = {kind: metrics.events.labels(kind) for kind in Kind}
         self._history = History(options.history)
         self._groups = Groups()
+        self._collector = Collector(self._groups, metrics, on_written=self._let_live)
         self._subscriptions: dict[Subscription, None] = {}
         self._catching_up: dict[Subscription, None] = {}
-        self._early: dict[Subscription, Position] = {}
+        self._arrived: dict[Subscription, None] = {}
+        self._early = Early(self._resume_at)
         self.recall = Recall(self._history, older, self._resume_or_reset)
-        self._watchers: dict[Channel, list[asyncio.Future[None]]] = {}
-        self._version = 0
-        self._status = self._status_block()
+        self._watchers = Watchers()
         self._now = asyncio.get_running_loop().time
+        self._empty = asyncio.Event()
         self.draining = False
         self.loaded = False
+
+    @property
+    def status(self) -> tuple[Upstream, float]:
+        """How the exchange is heard, and since when, Unix seconds."""
+        return self._status.upstream, self._status.since
+
+    def __len__(self) -> int:
+        return len(self._subscriptions)
 
     @property
     def catching_up(self) -> int:
         """How many streams are not live."""
         return len(self._catching_up)
 
-    def __len__(self) -> int:
-        return len(self._subscriptions)
-
     # What the broker says
 
     def reload(self, head: Position | None) -> None:
         """The store was loaded anew: what lies between is not in the history."""
         self.loaded = True
+        self._collector.write()
+        self._collector.start(head or START)
         self._history.start(head or START)
+        self._arrived.clear()
         for subscription in self._subscriptions:
             if subscription.live:
-                self._leave(subscription)
+                self._unlive(subscription)
             if not self._waits(subscription) and not subscription.ended:
                 self._reset(subscription, "history_expired")
         for subscription in list(self._subscriptions):
             if not self._waits(subscription):
                 self._feed(subscription)
-        self._wake(self._watchers)
+        self._watchers.wake()
 
     def publish(self, entry: Entry) -> None:
         """Put an entry, which the store contains already, before every client that follows it."""
-        touched: dict[Group, list[bytes]] = {}
         for envelope in entry.envelopes:
             channel = envelope.channel
             frame = sse.frame(envelope)
             self._history.add(envelope.position, channel, frame)
-            for group in self._groups.following(channel):
-                touched.setdefault(group, []).append(frame)
+            self._groups.collect(channel, frame)
             self._counts[channel.kind].inc()
             if envelope.gap:
                 self._metrics.gaps.labels(channel.kind).inc()
         if not entry.envelopes:
             self._history.mark(entry.position)
-        now, delivered = self._now(), 0
-        for group, frames in touched.items():
-            delivered += len(group) * len(frames)
-            group.write(frames[0] if len(frames) == 1 else b"".join(frames), now)
-        self._metrics.deliveries.inc(delivered)
-        if touched:
-            self._metrics.delivery_age.observe(time.time() - entry.envelopes[0].received)
-        if self._early:
-            self._admit_early()
+        self._collector.publish(entry)
+        self._early.admit(entry.position)
         if self._watchers:
-            self._wake({envelope.channel for envelope in entry.envelopes})
+            self._watchers.wake({envelope.channel for envelope in entry.envelopes})
 
     def report(self, health: Health | None, status: Upstream, since: float) -> None:
         """Take the leader's health (None: nobody leads), and tell every client a changed status."""
         self.health = health
-        if self.status == (status, since):
+        if not self._status.change(status, since):
             return
-        self.status = (status, since)
-        self._version += 1
-        self._status = self._status_block()
         for subscription in self._subscriptions:
             if subscription.takes_more():
                 self._tell_status(subscription)
 
     # What clients do
 
-    @contextmanager
-    def subscribe(
-        self, channels: frozenset[Channel], outlet: Outlet, after: str | None
-    ) -> Iterator[Subscription]:
-        """Give a client its place: after a position it names, or from the current state on."""
+    def join(
+        self,
+        channels: frozenset[Channel],
+        outlet: Outlet,
+        after: str | None,
+        *,
+        on_left: Callable[[], None] = lambda: None,
+    ) -> Subscription:
+        """Give a client its place: after a position it names, or from the current state on.
+
+        It keeps it until its outlet says that the client is gone; ``on_left`` is called then.
+        """
         ends_at = self._now() + self._options.lifetime * random.uniform(0.8, 1.0)  # noqa: S311 -- jitter
-        subscription = Subscription(channels, outlet, ends_at=ends_at)
-        outlet.on_full = partial(self._pause, subscription)
-        outlet.on_drained = partial(self._drained, subscription)
+        subscription = Subscription(channels, outlet, self, ends_at=ends_at, on_left=on_left)
+        outlet.owner = subscription
         self._subscriptions[subscription] = None
         self._catching_up[subscription] = None
         self._metrics.streams.set(len(self._subscriptions))
-        try:
-            self._write(subscription, self._status_block(retry=RETRY))
-            subscription.told = self._version
-            self._start(subscription, after)
-            if self.draining:  # it was let in before, and has waited for its turn since
-                self.end(subscription, "drain")
-            yield subscription
-        finally:
-            subscription.ended = True
-            self._leave(subscription)
-            self._forget(subscription)
-            self._catching_up.pop(subscription, None)
-            del self._subscriptions[subscription]
-            self._metrics.streams.set(len(self._subscriptions))
+        self._write(subscription, self._status.spelt(retry=RETRY))
+        subscription.told = self._status.version
+        self._start(subscription, after)
+        if self.draining:  # it was let in before, and has waited for its turn since
+            self.end(subscription, "drain")
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """Its client is gone."""
+        subscription.ended = True
+        self._unlive(subscription)
+        self._forget(subscription)
+        self._catching_up.pop(subscription, None)
+        del self._subscriptions[subscription]
+        self._metrics.streams.set(len(self._subscriptions))
+        if not self._subscriptions:
+            self._empty.set()
+        subscription.on_left()
 
     def end(self, subscription: Subscription, reason: End) -> None:
         """Say goodbye and close; a client that is not reading just has its connection dropped."""
         self._metrics.streams_ended.labels(reason).inc()
-        self._leave(subscription)
+        self._unlive(subscription)
         self._forget(subscription)
         subscription.ended = True
         if subscription.paused_since is not None:
@@ -187,16 +195,8 @@ class Hub:
     async def changed(self, channel: Channel) -> None:
         """Wait for the next event on a channel; raises NotReady when this process is not open."""
         self.require_open()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._watchers.setdefault(channel, [])
-        waiting.append(future)
-        try:
-            await future
-            self.require_open()
-        finally:
-            waiting.remove(future)
-            if not waiting and self._watchers.get(channel) is waiting:
-                del self._watchers[channel]
+        await self._watchers.wait(channel)
+        self.require_open()
 
     # What time does
 
@@ -205,7 +205,7 @@ class Hub:
         now = self._now()
         for group in self._groups:
             if now - group.written >= self._options.heartbeat:
-                group.write(sse.HEARTBEAT, now)
+                group.write(chunk(sse.HEARTBEAT) if group.framed else sse.HEARTBEAT, now)
         for subscription in list(self._catching_up):
             self._check_progress(subscription, now)
         for subscription in list(self._subscriptions):
@@ -222,7 +222,7 @@ class Hub:
     def close(self) -> None:
         """End every stream at once, as nothing will feed them any more."""
         self.draining = True
-        self._wake(self._watchers)
+        self._watchers.wake()
         for subscription in list(self._subscriptions):
             if not subscription.ended:
                 self.end(subscription, "drain")
@@ -230,7 +230,7 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """End every stream, spread over some seconds; new ones are refused from here on."""
         self.draining = True
-        self._wake(self._watchers)
+        self._watchers.wake()
         leaving = list(self._subscriptions)
         started = self._now()
         for number, subscription in enumerate(leaving):
@@ -239,6 +239,15 @@ class Hub:
                 await asyncio.sleep(due - self._now())
             if subscription in self._subscriptions and not subscription.ended:
                 self.end(subscription, "drain")
+
+    async def flush(self) -> None:
+        """Let who was ended take its last bytes; who has not by then is not reading: drop it."""
+        self._empty.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH if self._subscriptions else 0):
+                await self._empty.wait()
+        for subscription in list(self._subscriptions):
+            subscription.outlet.abort()
 
     # How it is done
 
@@ -251,9 +260,7 @@ class Hub:
             self._reset(subscription, "unknown_position")
             self._feed(subscription)
         elif position > self._history.head:
-            self._early[subscription] = position
-            loop = asyncio.get_running_loop()
-            loop.call_later(PATIENCE, self._give_up, subscription)
+            self._early.hold(subscription, position)
         else:
             self._resume_at(subscription, position)
 
@@ -277,19 +284,9 @@ class Hub:
         return subscription in self._early or subscription in self.recall
 
     def _forget(self, subscription: Subscription) -> None:
-        self._early.pop(subscription, None)
+        self._arrived.pop(subscription, None)
+        self._early.forget(subscription)
         self.recall.forget(subscription)
-
-    def _admit_early(self) -> None:
-        for subscription, position in list(self._early.items()):
-            if position <= self._history.head:
-                del self._early[subscription]
-                self._resume_at(subscription, position)
-
-    def _give_up(self, subscription: Subscription) -> None:
-        position = self._early.pop(subscription, None)
-        if position is not None:
-            self._resume_at(subscription, position)
 
     def _reset(self, subscription: Subscription, reason: str) -> None:
         subscription.at = START
@@ -298,7 +295,7 @@ class Hub:
 
     def _feed(self, subscription: Subscription) -> None:
         """Bring a subscription on until it is live, its outlet is full, or its turn is over."""
-        if not subscription.takes_more():
+        if subscription.live or not subscription.takes_more():
             return
         self._tell_status(subscription)
         if subscription.by_history and self._history.refusal(subscription.at):
@@ -310,24 +307,24 @@ class Hub:
             self._write(subscription, data)
         if data is None:
             self._go_live(subscription)
-        elif len(data) < SLICE and not subscription.by_history:  # the end of a run: live at once
+        elif len(data) < SLICE and (
+            not subscription.by_history or subscription.at == self._history.head
+        ):
             self._feed(subscription)
         else:
-            asyncio.get_running_loop().call_soon(self._feed_on, subscription)
+            asyncio.get_running_loop().call_soon(self._feed, subscription)
 
-    def _feed_on(self, subscription: Subscription) -> None:
-        if not subscription.live:
-            self._feed(subscription)
-
-    def _pause(self, subscription: Subscription) -> None:
+    def pause(self, subscription: Subscription) -> None:
         """The outlet is full: the subscription lags from here on."""
         subscription.paused_since = self._now()
         subscription.undrained = subscription.outlet.backlog()
-        if subscription.live:
+        if subscription.live or subscription in self._arrived:
             subscription.lagging = True
-            self._leave(subscription)
+            subscription.by_history = False
+            self._arrived.pop(subscription, None)
+            self._unlive(subscription)
 
-    def _drained(self, subscription: Subscription) -> None:
+    def resume(self, subscription: Subscription) -> None:
         """The outlet has drained: catch up, or end what must not miss an event and did."""
         subscription.paused_since = None
         if subscription.ended or self._waits(subscription):
@@ -338,16 +335,30 @@ class Hub:
             self._feed(subscription)
 
     def _go_live(self, subscription: Subscription) -> None:
+        """Put it among the others, once what they are yet to be written is written.
+
+        Until then it is a cursor into the history at its head.
+        """
+        if self._groups.due:
+            subscription.at = self._history.head
+            subscription.by_history = True
+            self._arrived[subscription] = None
+            return
         subscription.live = True
         subscription.lagging = subscription.by_history = False
         self._catching_up.pop(subscription, None)
         self._groups.join(subscription, self._now())
 
-    def _leave(self, subscription: Subscription) -> None:
+    def _let_live(self) -> None:
+        arrived, self._arrived = self._arrived, {}
+        for subscription in arrived:
+            self._feed(subscription)
+
+    def _unlive(self, subscription: Subscription) -> None:
         if not subscription.live:
             return
         subscription.live = False
-        subscription.at = self._history.head
+        subscription.at = self._collector.sent
         self._catching_up[subscription] = None
         self._groups.leave(subscription)
 
@@ -368,14 +379,9 @@ class Hub:
         subscription.outlet.abort()
 
     def _tell_status(self, subscription: Subscription) -> None:
-        if subscription.told != self._version:
-            subscription.told = self._version
-            self._write(subscription, self._status)
-
-    def _status_block(self, *, retry: int | None = None) -> bytes:
-        upstream, since = self.status
-        fields: dict[str, Any] = {"type": "status", "upstream": upstream, "since": round(since, 3)}
-        return sse.control(fields, retry=retry)
+        if subscription.told != self._status.version:
+            subscription.told = self._status.version
+            self._write(subscription, self._status.block)
 
     @staticmethod
     def _write(subscription: Subscription, data: bytes) -> None:
@@ -384,12 +390,6 @@ class Hub:
         if subscription.paused_since is not None:
             subscription.undrained += len(ready)  # so that it hides no progress
         outlet.write(ready)
-
-    def _wake(self, channels: Iterable[Channel]) -> None:
-        for channel in list(channels):
-            for future in self._watchers.pop(channel, ()):
-                if not future.done():
-                    future.set_result(None)
 
 
 def bye(reason: End) -> bytes:

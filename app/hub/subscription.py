@@ -25,18 +25,29 @@ STEPS = 4096
 End = Literal["drain", "lifetime", "slow", "expired", "overload", "limit"]
 
 
+class Owner(Protocol):
+    """Whom an outlet tells how it is."""
+
+    def full(self) -> None:
+        """The outlet is full: called once, before it takes any more."""
+
+    def drained(self) -> None:
+        """The outlet was full and has drained."""
+
+    def gone(self) -> None:
+        """The connection is lost: nothing may be written from here on."""
+
+
 class Outlet(Protocol):
-    """Where one client's bytes go. It never waits, and says when it is full and when drained."""
+    """Where one client's bytes go. It never waits, and tells its owner how it is."""
 
     framed: bool
     """Whether bytes must carry HTTP/1.1 chunk framing already."""
-    on_full: Callable[[], None]
-    """Set by the hub; called once when the outlet is full, before it takes any more."""
-    on_drained: Callable[[], None]
-    """Set by the hub; called when a full outlet has drained."""
+    owner: Owner
+    """Set by the hub."""
 
     def write(self, data: bytes) -> None:
-        """Take bytes; those beyond its bound too, but it calls ``on_full`` then."""
+        """Take bytes; those beyond its bound too, but it tells that it is full then."""
 
     def backlog(self) -> int:
         """Bytes that wait inside the process."""
@@ -48,10 +59,24 @@ class Outlet(Protocol):
         """Drop the connection and everything that waits in it."""
 
 
+class Keeper(Protocol):
+    """What a subscription needs of the hub."""
+
+    def pause(self, subscription: "Subscription") -> None:
+        """Its outlet is full."""
+
+    def resume(self, subscription: "Subscription") -> None:
+        """Its outlet has drained."""
+
+    def leave(self, subscription: "Subscription") -> None:
+        """Its client is gone."""
+
+
 class Subscription:
     """Its channels, its place, and what the hub needs to know of its outlet."""
 
     __slots__ = (
+        "_keeper",
         "_kinds",
         "at",
         "by_history",
@@ -61,16 +86,27 @@ class Subscription:
         "ends_at",
         "lagging",
         "live",
+        "on_left",
         "outlet",
         "paused_since",
         "told",
         "undrained",
     )
 
-    def __init__(self, channels: frozenset[Channel], outlet: Outlet, *, ends_at: float) -> None:
+    def __init__(
+        self,
+        channels: frozenset[Channel],
+        outlet: Outlet,
+        keeper: Keeper,
+        *,
+        ends_at: float,
+        on_left: Callable[[], None] = lambda: None,
+    ) -> None:
         self.channels = channels
         self.outlet = outlet
         self.ends_at = ends_at
+        self.on_left = on_left
+        self._keeper = keeper
         self.at = START
         self.by_history = False
         self.live = False
@@ -81,6 +117,18 @@ class Subscription:
         self.told = -1
         self.each_counts = any(channel.kind in EACH_COUNTS for channel in channels)
         self._kinds = frozenset(channel.kind for channel in channels if channel.wildcard)
+
+    def full(self) -> None:
+        """Its outlet is full."""
+        self._keeper.pause(self)
+
+    def drained(self) -> None:
+        """Its outlet has drained."""
+        self._keeper.resume(self)
+
+    def gone(self) -> None:
+        """Its client is gone."""
+        self._keeper.leave(self)
 
     def follows(self, channel: Channel) -> bool:
         """Whether the client asked for this channel, by itself or by a wildcard."""

@@ -21,6 +21,7 @@ from app.api.outlet import (
 )
 from tests.e2e.process import Stage, opened, soon, staged
 from tests.e2e.waiting import LIMIT
+from tests.fakes.outlet import Told
 
 
 class Server:
@@ -78,9 +79,8 @@ async def test_what_was_written_goes_out_in_order_and_the_response_ends() -> Non
 
 async def test_beyond_the_high_water_mark_it_is_full_once_and_says_when_it_has_drained() -> None:
     outlet = SendOutlet()
-    said: list[str] = []
-    outlet.on_full = lambda: said.append("full")
-    outlet.on_drained = lambda: said.append("drained")
+    outlet.owner = Told()
+    said = outlet.owner.heard
     async with served(outlet) as server:
         server.taking.clear()
         outlet.write(b"x")
@@ -126,13 +126,16 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.aborted = False
+        self.aborted = self.closed = False
 
     def write(self, data: Any) -> None:
         self.written += data
 
     def get_write_buffer_size(self) -> int:
         return len(self.written)
+
+    def close(self) -> None:
+        self.closed = True
 
     def abort(self) -> None:
         self.aborted = True
@@ -146,18 +149,20 @@ def test_a_connection_is_written_to_as_it_is() -> None:
     assert transport.written == b"5\r\nhello\r\n"
     assert outlet.backlog() == 10
     outlet.close()
-    assert outlet.closed.is_set()
+    assert transport.written.endswith(b"0\r\n\r\n")
+    assert transport.closed
     outlet.abort()
     assert transport.aborted
 
 
-def test_a_lost_connection_is_not_written_to_again() -> None:
-    transport = Transport()
-    outlet = ConnectionOutlet(transport)
-    outlet.lose()
-    outlet.write(b"x")
-    assert transport.written == b""
-    assert outlet.closed.is_set()
+def test_a_connection_tells_its_owner_how_it_is() -> None:
+    outlet = ConnectionOutlet(Transport())
+    outlet.pause_writing()  # nobody owns it yet
+    outlet.owner = told = Told()
+    outlet.pause_writing()
+    outlet.resume_writing()
+    outlet.connection_lost(None)
+    assert told.heard == ["full", "drained", "gone"]
 
 
 @pytest.mark.parametrize(

@@ -565,7 +565,7 @@ class TestLongPoll:
         gateway = Gateway()
         gateway.hear(price("BTC_USDT", "1"))
         await gateway.get("/v1/lastprice/BTC_USDT?after=7-1&wait=1")
-        assert gateway.hub._watchers == {}
+        assert not gateway.hub._watchers
 
 
 async def test_anonymous_none_is_401_for_everything_under_v1() -> None:

@@ -3,11 +3,39 @@
 from collections.abc import Callable
 from typing import Any
 
+from app.hub.subscription import Owner, Subscription
 from tests.oracle.sse import Block, Dechunker, Reader
 
 
-def _unbound() -> None:
-    pass
+class Told:
+    """An owner that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def full(self) -> None:
+        self.heard.append("full")
+
+    def drained(self) -> None:
+        self.heard.append("drained")
+
+    def gone(self) -> None:
+        self.heard.append("gone")
+
+
+class Kept:
+    """Stands for the hub where a subscription is tested without one."""
+
+    def __init__(self) -> None:
+        self.on_pause: Callable[[Subscription], None] = lambda _subscription: None
+
+    def pause(self, subscription: Subscription) -> None:
+        self.on_pause(subscription)
+
+    def resume(self, subscription: Subscription) -> None:
+        """Nothing is caught up here."""
+
+    leave = resume
 
 
 class FakeOutlet:
@@ -15,8 +43,7 @@ class FakeOutlet:
 
     def __init__(self, *, framed: bool = False, high: int = 64 * 1024, low: int = 0) -> None:
         self.framed = framed
-        self.on_full: Callable[[], None] = _unbound
-        self.on_drained: Callable[[], None] = _unbound
+        self.owner: Owner = Told()
         self.closed = False
         self.aborts = 0
         self.most = 0
@@ -39,7 +66,7 @@ class FakeOutlet:
         self.most = max(self.most, len(self._waiting))
         if len(self._waiting) > self._high and not self._full:
             self._full = True
-            self.on_full()
+            self.owner.full()
 
     def backlog(self) -> int:
         return len(self._waiting)
@@ -71,7 +98,7 @@ class FakeOutlet:
         blocks = self.reader.feed(body)
         if self._full and len(self._waiting) <= self._low and not self.aborts:
             self._full = False
-            self.on_drained()
+            self.owner.drained()
         return blocks
 
     def events(self) -> list[Any]:

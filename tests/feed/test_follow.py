@@ -51,11 +51,11 @@ class TestHearing:
     async def test_what_is_appended_is_in_the_store_and_with_the_clients(self) -> None:
         broker, process, outlet = FaultyBroker(), replica(), FakeOutlet()
         async with following(broker, process):
-            with process.hub.subscribe(channels(BTC), outlet, None):
-                for one in (OPEN, tick(1), tick(2, ETH), tick(3)):
-                    await broker.append(one)
-                await settle()
-                assert [one["position"] for one in outlet.events()] == ["7-1", "7-3"]
+            process.hub.join(channels(BTC), outlet, None)
+            for one in (OPEN, tick(1), tick(2, ETH), tick(3)):
+                await broker.append(one)
+            await settle()
+            assert [one["position"] for one in outlet.events()] == ["7-1", "7-3"]
             assert process.head == at("7-3")
             assert {str(state.channel): str(state.position) for state in process.store} == {
                 BTC: "7-3",
@@ -108,12 +108,12 @@ class TestHealth:
     async def test_clients_are_told_how_the_upstream_is(self) -> None:
         broker, process, outlet = FaultyBroker(), replica(), FakeOutlet()
         async with following(broker, process):
-            with process.hub.subscribe(channels(BTC), outlet, None):
-                for upstream in ("live", "degraded", "degraded", "live"):
-                    await broker.tell(health(upstream))
-                    await settle()
-                told = fields(outlet.controls(), "upstream")
-                assert told == ["down", "live", "degraded", "live"]
+            process.hub.join(channels(BTC), outlet, None)
+            for upstream in ("live", "degraded", "degraded", "live"):
+                await broker.tell(health(upstream))
+                await settle()
+            told = fields(outlet.controls(), "upstream")
+            assert told == ["down", "live", "degraded", "live"]
 
     async def test_without_any_for_its_time_the_upstream_is_down(self) -> None:
         broker, process = FaultyBroker(), replica()

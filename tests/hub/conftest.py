@@ -1,7 +1,6 @@
 """What tests of streams are given."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import pytest
 
@@ -12,9 +11,8 @@ from tests.hub.place import Place
 
 
 @pytest.fixture(name="make")
-def _make() -> Iterator[Callable[..., Place]]:
-    with ExitStack() as held:
-        yield lambda **options: Place(Hub(Store(), HubOptions(**options), Metrics()), held)
+def _make() -> Callable[..., Place]:
+    return lambda **options: Place(Hub(Store(), HubOptions(**options), Metrics()))
 
 
 @pytest.fixture(name="place")

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import Any
 
 from app.domain.channel import Channel
@@ -17,10 +16,8 @@ BTC, ETH = "ticker:BTC_USDT", "ticker:ETH_USDT"
 class Place:
     """A hub, its store, and clients."""
 
-    def __init__(self, hub: Hub, held: ExitStack) -> None:
+    def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self._held = held
-        self._places: dict[FakeOutlet, ExitStack] = {}
 
     def publish(self, *envelopes: Envelope) -> None:
         """As the pipe does: store first, then hub."""
@@ -42,14 +39,8 @@ class Place:
         low: int = 0,
     ) -> FakeOutlet:
         outlet = FakeOutlet(framed=framed, high=high, low=low)
-        place = self.hub.subscribe(frozenset(map(Channel.parse, channels)), outlet, after)
-        self._places[outlet] = self._held.enter_context(ExitStack())
-        self._places[outlet].enter_context(place)
+        self.hub.join(frozenset(map(Channel.parse, channels)), outlet, after)
         return outlet
-
-    def leave(self, outlet: FakeOutlet) -> None:
-        """The client goes."""
-        self._places[outlet].close()
 
 
 async def settle() -> None:

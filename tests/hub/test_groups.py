@@ -1,13 +1,11 @@
-from functools import partial
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.channel import Channel
-from app.hub.groups import Group, Groups, chunk
+from app.hub.groups import Groups, chunk
 from app.hub.subscription import Subscription
-from tests.fakes.outlet import FakeOutlet
+from tests.fakes.outlet import FakeOutlet, Kept
 from tests.oracle.sse import Dechunker
 
 BTC, ETH = Channel.parse("ticker:BTC_USDT"), Channel.parse("ticker:ETH_USDT")
@@ -15,10 +13,17 @@ TRADE = Channel.parse("trade:BTC_USDT")
 
 
 def subscription(
-    *channels: Channel, framed: bool = False, high: int = 10**6
+    *channels: Channel, framed: bool = False, high: int = 10**6, keeper: Kept | None = None
 ) -> tuple[Subscription, FakeOutlet]:
     outlet = FakeOutlet(framed=framed, high=high)
-    return Subscription(frozenset(channels), outlet, ends_at=1e9), outlet
+    made = Subscription(frozenset(channels), outlet, keeper or Kept(), ends_at=1e9)
+    outlet.owner = made
+    return made, outlet
+
+
+def found(groups: Groups, *channels: Channel) -> list[int]:
+    """How many groups follow each."""
+    return [len(list(groups.following(channel))) for channel in channels]
 
 
 @given(st.binary(min_size=1, max_size=5000))
@@ -31,10 +36,10 @@ def test_members_with_the_same_channels_share_the_same_bytes() -> None:
     pairs = [subscription(BTC, framed=framed) for framed in (False, True, False, True)]
     for member, _ in pairs:
         groups.join(member, 5.0)
-    (group,) = groups
-    assert (len(group), group.written) == (4, 5.0)
-    group.write(b"data", 6.0)
-    assert group.written == 6.0
+    assert [(len(group.members), group.written) for group in groups] == [(2, 5.0), (2, 5.0)]
+    groups.collect(BTC, b"data")
+    assert groups.write(6.0) == 4
+    assert [group.written for group in groups] == [6.0, 6.0]
     plain, framed, also_plain, also_framed = (outlet.writes[0] for _, outlet in pairs)
     assert plain == b"data"
     assert plain is also_plain
@@ -42,28 +47,68 @@ def test_members_with_the_same_channels_share_the_same_bytes() -> None:
     assert Dechunker().feed(framed) == plain
 
 
+@pytest.mark.parametrize("framed", [False, True])
+def test_what_is_collected_is_written_in_one_piece_in_its_order(*, framed: bool) -> None:
+    groups = Groups()
+    both, both_outlet = subscription(BTC, ETH, framed=framed)
+    one, one_outlet = subscription(ETH, framed=framed)
+    idle, idle_outlet = subscription(TRADE, framed=framed)
+    for member in (both, one, idle):
+        groups.join(member, 0.0)
+    for channel, frame in ((BTC, b"a"), (ETH, b"b"), (BTC, b"c")):
+        groups.collect(channel, frame)
+    assert both_outlet.writes == []
+    assert groups.write(1.0) == 4
+    assert not groups.due
+    assert [len(outlet.writes) for outlet in (both_outlet, one_outlet, idle_outlet)] == [1, 1, 0]
+    both_outlet.take()
+    one_outlet.take()
+    assert (both_outlet.body, one_outlet.body) == (b"abc", b"b")
+    assert groups.write(2.0) == 0
+
+
+def test_a_frame_is_made_ready_once_for_all_groups() -> None:
+    groups = Groups()
+    pairs = [subscription(*channels, framed=True) for channels in ((BTC,), (BTC, ETH))]
+    for member, _ in pairs:
+        groups.join(member, 0.0)
+    groups.collect(BTC, b"data")
+    groups.write(1.0)
+    assert pairs[0][1].writes[0] is pairs[1][1].writes[0]
+
+
+def test_a_group_whose_members_went_is_owed_nothing() -> None:
+    groups = Groups()
+    member, outlet = subscription(BTC)
+    groups.join(member, 0.0)
+    groups.collect(BTC, b"data")
+    groups.leave(member)
+    assert groups.write(1.0) == 0
+    assert outlet.writes == []
+
+
 def test_a_group_is_found_by_each_of_its_channels() -> None:
     groups = Groups()
     for channels in ((BTC,), (BTC, TRADE), (ETH,)):
         groups.join(subscription(*channels)[0], 0.0)
-    assert [len(list(groups.following(one))) for one in (BTC, ETH, TRADE)] == [2, 1, 1]
-    assert list(groups.following(Channel.parse("lastprice:BTC_USDT"))) == []
+    assert found(groups, BTC, ETH, TRADE) == [2, 1, 1]
+    assert found(groups, Channel.parse("lastprice:BTC_USDT")) == [0]
 
 
 def test_a_group_with_a_wildcard_is_found_by_every_channel_of_the_kind() -> None:
     groups = Groups()
     groups.join(subscription(BTC.everything, TRADE)[0], 0.0)
-    assert [len(list(groups.following(one))) for one in (BTC, ETH, TRADE)] == [1, 1, 1]
-    assert list(groups.following(Channel.parse("trade:ETH_USDT"))) == []
+    assert found(groups, BTC, ETH, TRADE) == [1, 1, 1]
+    assert found(groups, Channel.parse("trade:ETH_USDT")) == [0]
 
 
 def test_a_channel_that_a_wildcard_of_the_same_stream_covers_counts_once() -> None:
     groups = Groups()
     member, _ = subscription(BTC.everything, BTC)
     groups.join(member, 0.0)
-    assert len(list(groups.following(BTC))) == 1
+    assert found(groups, BTC) == [1]
     groups.leave(member)
-    assert list(groups.following(BTC)) == []
+    assert found(groups, BTC) == [0]
 
 
 @pytest.mark.parametrize("framed", [False, True])
@@ -74,10 +119,10 @@ def test_a_group_goes_with_its_last_member(*, framed: bool) -> None:
     groups.join(first, 0.0)
     groups.join(second, 0.0)
     groups.leave(first)
-    assert [len(group) for group in groups] == [1]
+    assert [len(group.members) for group in groups] == [1]
     groups.leave(second)
     assert list(groups) == []
-    assert list(groups.following(BTC)) == []
+    assert found(groups, BTC) == [0]
 
 
 def test_another_group_keeps_its_place_when_one_goes() -> None:
@@ -87,17 +132,17 @@ def test_another_group_keeps_its_place_when_one_goes() -> None:
     groups.join(one, 0.0)
     groups.join(other, 0.0)
     groups.leave(other)
-    assert [len(list(groups.following(channel))) for channel in (BTC, ETH)] == [1, 0]
+    assert found(groups, BTC, ETH) == [1, 0]
 
 
 @pytest.mark.parametrize("framed", [False, True])
 def test_a_member_may_leave_while_it_is_written_to(*, framed: bool) -> None:
-    group = Group(0.0)
-    pairs = [subscription(BTC, framed=framed, high=0) for _ in range(3)]
-    for member, outlet in pairs:
-        members = group.members(member)
-        members[member] = None
-        outlet.on_full = partial(members.__delitem__, member)
-    group.write(b"data", 1.0)
+    groups, keeper = Groups(), Kept()
+    keeper.on_pause = groups.leave
+    pairs = [subscription(BTC, framed=framed, high=0, keeper=keeper) for _ in range(3)]
+    for member, _ in pairs:
+        groups.join(member, 0.0)
+    groups.collect(BTC, b"data")
+    groups.write(1.0)
     assert [len(outlet.writes) for _, outlet in pairs] == [1, 1, 1]
-    assert len(group) == 0
+    assert list(groups) == []

@@ -10,7 +10,6 @@ from app.errors import NotReady
 from app.hub import subscription
 from app.hub.subscription import SLICE
 from tests.e2e.waiting import until
-from tests.fakes.outlet import FakeOutlet
 from tests.given import at, made
 from tests.hub.place import BTC, ETH, Place, fields, positions, settle
 
@@ -359,7 +358,7 @@ class TestShuttingDown:
         place.tick(BTC, 1)
         live, waiting, gone = place.join(BTC), place.join(BTC, after="7-9"), place.join(BTC)
         stuck = place.join(BTC, high=10)
-        place.leave(gone)
+        gone.owner.gone()
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             tasks.create_task(watch())
             await settle()
@@ -380,11 +379,12 @@ class TestCounting:
         hub = place.hub
         place.tick(BTC, 1)
         for after in (None, "7-1", "7-9", "x"):
-            with hub.subscribe(frozenset([Channel.parse(BTC)]), FakeOutlet(), after):
-                await settle()
-                assert len(hub) == 1
+            outlet = place.join(BTC, after=after)
+            await settle()
+            assert len(hub) == 1
+            outlet.owner.gone()
         await asyncio.sleep(2)
-        assert (len(hub), hub.catching_up, list(hub._groups), hub._early) == (0, 0, [], {})
+        assert (len(hub), hub.catching_up, list(hub._groups), hub._early._waiting) == (0, 0, [], {})
 
     async def test_streams_that_are_not_live_are_counted(self, place: Place) -> None:
         place.join(BTC)

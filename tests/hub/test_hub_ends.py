@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from app.hub.hub import bye
+from app.hub.hub import FLUSH, bye
 from app.hub.subscription import End
 from tests.given import at, entry, made, row
 from tests.hub.place import BTC, ETH, Place, positions, settle
@@ -196,7 +196,7 @@ class TestEnds:
             await asyncio.sleep(0.5)
             (_, second, _) = place.hub._subscriptions
             place.hub.end(second, "expired")
-            place.leave(outlets[2])
+            outlets[2].owner.gone()
         *_, goodbye = outlets[1].controls()
         assert goodbye["reason"] == "expired"
         assert not outlets[2].gone
@@ -241,3 +241,26 @@ class TestEnds:
         assert len({block.retry for block in blocks}) > 5
         assert all(block.retry and 100 < block.retry <= 60_000 for block in blocks)
         assert {("gateway", None)} == {(block.event, block.id) for block in blocks}
+
+
+class TestFlushing:
+    async def test_who_has_not_gone_by_then_is_dropped(self, place: Place) -> None:
+        gone, still = place.join(BTC), place.join(BTC)
+        await place.hub.drain(0)
+        gone.owner.gone()
+        await place.hub.flush()
+        assert (gone.aborts, still.aborts) == (0, 1)
+
+    async def test_it_is_over_when_all_have_gone(self, place: Place) -> None:
+        outlet = place.join(BTC)
+        await place.hub.drain(0)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(place.hub.flush())
+            await settle()
+            outlet.owner.gone()
+        assert outlet.aborts == 0
+        assert asyncio.get_running_loop().time() < FLUSH
+
+    async def test_without_streams_there_is_nothing_to_wait_for(self, place: Place) -> None:
+        await place.hub.flush()
+        assert asyncio.get_running_loop().time() < FLUSH

@@ -5,7 +5,7 @@ The clock is virtual; what the broker keeps is a list, given when the test says 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
@@ -34,11 +34,10 @@ async def process(kept: Kept, *, history: int = 1000) -> AsyncIterator[Place]:
     store.reload(at("7-100"), [made(BTC, "7-99"), made(ETH, "7-100")])
     hub.reload(at("7-100"))
     apply(hub, *(one for one in kept.entries if one.position > at("7-100")))
-    with ExitStack() as held:
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(hub.recall.run())
-            yield Place(hub, held)
-            running.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.recall.run())
+        yield Place(hub)
+        running.cancel()
 
 
 def odd(first: int, last: int) -> list[str]:
@@ -250,7 +249,7 @@ class TestMeanwhile:
             gone, other = place.join(BTC, after="7-43"), place.join(BTC, after="7-51")
             await settle()
             written = len(gone.writes)
-            place.leave(gone)
+            gone.owner.gone()
             kept.open.set()
             await settle()
             assert len(gone.writes) == written
@@ -259,7 +258,7 @@ class TestMeanwhile:
     async def test_nothing_is_asked_for_one_that_has_gone_before(self) -> None:
         kept = Kept()
         async with process(kept) as place:
-            place.leave(place.join(BTC, after="7-43"))
+            place.join(BTC, after="7-43").owner.gone()
             await settle()
             assert kept.questions == []
 
@@ -308,6 +307,6 @@ class TestMeanwhile:
 async def test_who_has_nobody_to_ask_says_so(make: Callable[..., Place]) -> None:
     place = make()
     recall = Recall(place.hub._history, None, lambda _subscription, _position: None)
-    with place.hub.subscribe(frozenset({Channel.parse(BTC)}), FakeOutlet(), None) as subscription:
-        assert not recall.ask(subscription, at("7-1"))
-        assert subscription not in recall
+    subscription = place.hub.join(frozenset({Channel.parse(BTC)}), FakeOutlet(), None)
+    assert not recall.ask(subscription, at("7-1"))
+    assert subscription not in recall

@@ -5,7 +5,7 @@ from app.domain.store import Store
 from app.hub import sse
 from app.hub.history import History
 from app.hub.subscription import SLICE, STEPS, Subscription
-from tests.fakes.outlet import FakeOutlet
+from tests.fakes.outlet import FakeOutlet, Kept
 from tests.given import at, made
 from tests.oracle.sse import read
 
@@ -13,7 +13,7 @@ BTC, ETH = Channel.parse("ticker:BTC_USDT"), Channel.parse("ticker:ETH_USDT")
 
 
 def subscription(*channels: str) -> Subscription:
-    return Subscription(frozenset(map(Channel.parse, channels)), FakeOutlet(), ends_at=1e9)
+    return Subscription(frozenset(map(Channel.parse, channels)), FakeOutlet(), Kept(), ends_at=1e9)
 
 
 def store_of(*pairs: tuple[str, str]) -> Store:

@@ -7,7 +7,6 @@ rebuilds the state on its own; the log of everything published is the judge.
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -19,6 +18,7 @@ from app.domain.event import Entry, Envelope
 from app.domain.position import Position
 from app.domain.sequencer import Sequencer
 from app.domain.store import Store
+from app.hub.collector import REST
 from app.hub.hub import Hub, HubOptions
 from app.hub.subscription import SLICE, Subscription
 from app.telemetry import Metrics
@@ -74,6 +74,7 @@ class Watcher(FakeOutlet):
         log: Log,
         channels: frozenset[Channel],
         clock: Callable[[], float],
+        work: Callable[[], None],
         *,
         after: Place | None,
         framed: bool = False,
@@ -82,6 +83,7 @@ class Watcher(FakeOutlet):
         super().__init__(framed=framed, high=high)
         self.high = high
         self._clock = clock
+        self._work = work
         self.channels = channels
         self.log = log
         self.state = Client()
@@ -114,6 +116,7 @@ class Watcher(FakeOutlet):
             for block in self._written.feed(self._unchunk.feed(data) if self.framed else data):
                 self.judge(block)
         was_full = self.full
+        self._work()
         super().write(data)
         if self.full and not was_full:
             self.idle_since = self._clock()
@@ -180,9 +183,10 @@ class HubMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = StillLoop()
+        self.busy = 0.0
         self.log = Log()
         self.exchange = Exchange()
-        self.watchers: dict[Watcher, AbstractContextManager[Subscription]] = {}
+        self.watchers: list[Watcher] = []
         options = HubOptions(history=HISTORY, heartbeat=5.0, lifetime=LIFETIME)
         self.store = Store()
         self.hub = self.loop.do(lambda: Hub(self.store, options, Metrics()))
@@ -191,6 +195,9 @@ class HubMachine(RuleBasedStateMachine):
         self._lead()
         self.loop.do(lambda: self.hub.reload(None))
         self._deliver(self.sequencer.open())
+
+    def _work(self) -> None:
+        self.loop.now += self.busy
 
     def _lead(self) -> None:
         self.epoch += 1
@@ -210,8 +217,8 @@ class HubMachine(RuleBasedStateMachine):
         self.loop.do(hear)
 
     def _drop(self, watcher: Watcher) -> None:
-        held = self.watchers.pop(watcher)
-        self.loop.do(lambda: held.__exit__(None, None, None))
+        self.watchers.remove(watcher)
+        self.loop.do(watcher.owner.gone)
 
     @rule(turns=st.lists(st.lists(FACTS, min_size=1, max_size=4), min_size=1, max_size=6))
     def publish(self, turns: list[list[Fact]]) -> None:
@@ -264,16 +271,15 @@ class HubMachine(RuleBasedStateMachine):
         self.loop.do(reload)
 
     def _watcher(self, channels: Iterable[Channel], **options: Any) -> Watcher:
-        return Watcher(self.log, frozenset(channels), self.loop.time, **options)
+        return Watcher(self.log, frozenset(channels), self.loop.time, self._work, **options)
 
     @staticmethod
     def _told(missed: Envelope, known: Envelope | None) -> bool:
         return known is not None and missed.position <= known.position
 
     def _join(self, watcher: Watcher, after: str | None) -> None:
-        held = self.hub.subscribe(watcher.channels, watcher, after)
-        watcher.subscription = self.loop.do(held.__enter__)
-        self.watchers[watcher] = held
+        watcher.subscription = self.loop.do(lambda: self.hub.join(watcher.channels, watcher, after))
+        self.watchers.append(watcher)
 
     @precondition(lambda self: len(self.watchers) < 6)
     @rule(
@@ -307,7 +313,7 @@ class HubMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.watchers)
     @rule(data=st.data(), size=st.one_of(st.none(), st.integers(1, 400)))
     def read(self, data: st.DataObject, size: int | None) -> None:
-        watcher = data.draw(st.sampled_from(list(self.watchers)))
+        watcher = data.draw(st.sampled_from(self.watchers))
         if watcher.backlog():
             watcher.idle_since = self.loop.now
             self.loop.do(lambda: watcher.take(size))
@@ -316,7 +322,7 @@ class HubMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def reconnect(self, data: st.DataObject) -> None:
         """Where it is cut, it resumes by the last id that reached it."""
-        watcher = data.draw(st.sampled_from(list(self.watchers)))
+        watcher = data.draw(st.sampled_from(self.watchers))
         last = watcher.reader.last_event_id
         self._drop(watcher)
         again = self._watcher(
@@ -340,6 +346,11 @@ class HubMachine(RuleBasedStateMachine):
                     assert watcher.gone or stalled <= 15, "a stalled client is not aborted"
                 if watcher.aborts and self.loop.now < LIFETIMES_END_FROM:
                     assert stalled >= 12, "a client was aborted too early"
+
+    @rule(seconds=st.sampled_from([0.0, 0.0005, 0.05]))
+    def write_slowly(self, seconds: float) -> None:
+        """Each write takes a while from here on, so that the hub collects."""
+        self.busy = seconds
 
     @rule(reads=st.booleans())
     def settle(self, *, reads: bool) -> None:
@@ -383,6 +394,7 @@ class HubMachine(RuleBasedStateMachine):
 
     def _drain(self) -> None:
         for _ in range(200):
+            self.loop.now += REST
             self.loop.settle(20)
             waiting = [watcher for watcher in self.watchers if watcher.backlog()]
             for watcher in waiting:

@@ -2,8 +2,6 @@
 broker that it asks: each gets all that it missed, or is told that it cannot.
 """
 
-from contextlib import ExitStack
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +30,6 @@ class World:
         self.epoch, self.number = 7, 0
         self.kept.add(entry(None, opens="7-0"))
         self.loop.do(lambda: self.hub.reload(None))
-        self.held = ExitStack()
         self.clients: list[tuple[FakeOutlet, str]] = []
         self.do("publish", 6)
 
@@ -71,7 +68,7 @@ class World:
         after = self.log[-1 - number % len(self.log)]
         outlet = FakeOutlet()
         channels = frozenset({Channel.parse(BTC)})
-        self.held.enter_context(self.hub.subscribe(channels, outlet, after))
+        self.hub.join(channels, outlet, after)
         self.clients.append((outlet, after))
 
     def _trim(self, number: int) -> None:
@@ -96,7 +93,6 @@ class World:
         self.loop.settle()
         self.running.cancel()
         self.loop.settle(3)
-        self.held.close()
         self.loop.close()
 
     def judge(self) -> None:

@@ -1,0 +1,120 @@
+"""Collecting, over a clock on which writing takes as long as the test says."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.domain.channel import Channel
+from app.domain.event import Entry
+from app.hub.collector import REST, Collector
+from app.hub.groups import Groups
+from app.hub.subscription import Subscription
+from app.telemetry import Metrics
+from tests.fakes.clock import StillLoop
+from tests.fakes.outlet import FakeOutlet, Kept
+from tests.given import at, made
+
+BTC = Channel.parse("ticker:BTC_USDT")
+
+
+class SlowOutlet(FakeOutlet):
+    """Taking bytes takes time."""
+
+    def __init__(self, loop: StillLoop, seconds: float) -> None:
+        super().__init__()
+        self._loop = loop
+        self._seconds = seconds
+
+    def write(self, data: bytes) -> None:
+        self._loop.now += self._seconds
+        super().write(data)
+
+
+class Desk:
+    """A collector with one member, to whom a write takes some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.loop = StillLoop()
+        self.groups = Groups()
+        self.metrics = Metrics()
+        self.written: list[str] = []
+        self.collector = self.loop.do(
+            lambda: Collector(
+                self.groups,
+                self.metrics,
+                on_written=lambda: self.written.append(str(self.collector.sent)),
+            )
+        )
+        self.outlet = SlowOutlet(self.loop, seconds)
+        channels = frozenset({BTC})
+        self.groups.join(Subscription(channels, self.outlet, Kept(), ends_at=1e9), 0.0)
+
+    def publish(self, number: int) -> None:
+        one = made(str(BTC), f"7-{number}")
+
+        def act() -> None:
+            self.groups.collect(BTC, b"%d " % number)
+            self.collector.publish(Entry(None, one.position, (one,)))
+
+        self.loop.do(act)
+
+    def pass_time(self, seconds: float) -> None:
+        self.loop.now += seconds
+        self.loop.settle(3)
+
+
+@pytest.fixture(name="desk")
+def _desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    desk = Desk(request.param)
+    yield desk
+    desk.loop.close()
+
+
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_a_lone_event_is_written_at_once(desk: Desk) -> None:
+    for number in (1, 2, 3):
+        desk.publish(number)
+        desk.pass_time(0.009)
+    assert desk.outlet.writes == [b"1 ", b"2 ", b"3 "]
+    assert desk.written == ["7-1", "7-2", "7-3"]
+
+
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_what_follows_waits_as_long_as_the_writing_took_and_goes_out_together(desk: Desk) -> None:
+    for number in (1, 2, 3):
+        desk.publish(number)
+    assert desk.outlet.writes == [b"1 "]
+    assert desk.collector.sent == at("7-1")
+    desk.pass_time(0.007)
+    assert desk.outlet.writes == [b"1 "]
+    desk.pass_time(0.0015)
+    assert desk.outlet.writes == [b"1 ", b"2 3 "]
+    assert desk.collector.sent == at("7-3")
+
+
+@pytest.mark.parametrize("desk", [1.0], indirect=True)
+def test_however_long_the_writing_takes_the_rest_is_short(desk: Desk) -> None:
+    desk.publish(1)
+    desk.publish(2)
+    desk.pass_time(REST + 0.001)
+    assert desk.outlet.writes == [b"1 ", b"2 "]
+
+
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_what_nobody_follows_is_sent_as_soon_as_it_is_heard(desk: Desk) -> None:
+    one = made("ticker:ETH_USDT", "7-5")
+    desk.loop.do(lambda: desk.collector.publish(Entry(None, one.position, (one,))))
+    assert desk.collector.sent == at("7-5")
+    assert desk.written == []
+
+
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_it_can_be_made_to_write_before_its_time(desk: Desk) -> None:
+    desk.publish(1)
+    desk.publish(2)
+    desk.loop.do(desk.collector.write)
+    assert desk.outlet.writes == [b"1 ", b"2 "]
+    desk.pass_time(1.0)
+    assert len(desk.outlet.writes) == 2
+    desk.loop.do(lambda: desk.collector.start(at("8-0")))
+    assert desk.collector.sent == at("8-0")
