@@ -12,7 +12,7 @@ PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
 WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'
 
-.PHONY: demo test check tests rooms browser bench openapi requirements clean
+.PHONY: demo test check tests rooms browser bench peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -41,9 +41,14 @@ browser:
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 	  || echo "no chromium here, and it cannot be installed: the browser test will skip"
 
-bench: $(VENV)/.installed-dev ## the fan-out beside its peers, and the road over Redis
-	$(BIN)/python -m bench.fanout
-	$(BIN)/python -m bench.broker
+bench: $(VENV)/.installed-bench peers ## everything that is measured, beside its peers
+	$(BIN)/python -m bench
+
+peers:
+	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] && command -v wrk redis-server gcc >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install \
+	  -y -qq --no-install-recommends nginx-light libnginx-mod-nchan wrk redis-server gcc libc6-dev >/dev/null; } \
+	  || echo "not all peers are here, and they cannot be installed: measuring without them"
 
 openapi: $(VENV)/.installed
 	$(BIN)/sluice openapi > openapi.json
@@ -54,6 +59,13 @@ requirements: ## pin the newest versions, with hashes and without a registry's n
 	  --no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --extra dev --extra bench --constraint requirements-dev.txt \
+	  pyproject.toml -o requirements-bench.txt
+
+$(VENV)/.installed-bench: requirements-bench.txt $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin

@@ -40,7 +40,7 @@ from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.wishes import Wishes
 from app.telemetry import Metrics, configure_logging
-from bench.fanout import cpu_seconds, free_port
+from bench.machine import cpu_seconds, free_port
 
 BATCH = 256
 """Events read in one turn when there is no end of them."""

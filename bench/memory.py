@@ -12,7 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from bench.fanout import SLUICE, free_port, gateway_env, running, wait_for
+from bench.machine import SLUICE, free_port, running, wait_for
+from bench.servers import gateway_env
 
 BOOKS = "depth:BTC_USDT:0,depth:BTC_USDT:1,depth:ETH_USDT:0,depth:TRX_USDT:0"
 
@@ -40,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     exchange, port = free_port(), free_port()
     source = [
-        *SLUICE, "simulate", "--port", str(exchange), "--recording", str(arguments.recording),
+        str(SLUICE), "simulate", "--port", str(exchange), "--recording", str(arguments.recording),
         "--speed", arguments.speed, "--loop",
     ]  # fmt: skip
     env = {
@@ -49,7 +50,7 @@ def main() -> None:
     }
     with (
         running(source, 1),
-        running([*SLUICE, "serve", "--port", str(port)], 0, env) as gateway,
+        running([str(SLUICE), "serve", "--port", str(port)], 0, env) as gateway,
     ):
         wait_for(f"http://127.0.0.1:{port}/v1/ticker/BTC_USDT")
         started = time.monotonic()
