@@ -10,12 +10,12 @@ docs/charts/ are made from it. `BENCH_SLUICE` names the `sluice` of another tree
 
 import argparse
 
-from bench import fanout, idle, report, rest
+from bench import fanout, idle, mix, report, rest
 from bench.machine import build, say, take_descriptors
 from bench.servers import missing
 from bench.trials import Results, run
 
-BENCHMARKS = {one.name: one for one in (fanout.FANOUT, fanout.MOST, idle.IDLE, rest.REST)}
+BENCHMARKS = {one.name: one for one in (fanout.FANOUT, fanout.MOST, idle.IDLE, mix.MIX, rest.REST)}
 
 
 def main() -> None:

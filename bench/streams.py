@@ -8,7 +8,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +38,9 @@ class Client:
 
 
 @contextlib.contextmanager
-def opened(
-    server: Server, clients: int, seconds: float, *options: str, paths: Sequence[str] = ()
-) -> Iterator[Client]:
+def opened(server: Server, clients: int, seconds: float, *options: str) -> Iterator[Client]:
     """Streams that are all open, for so many seconds from then on."""
-    where = [word for path in paths or [server.path] for word in ("-P", path)]
+    where = [] if "-F" in options else ["-P", server.path]
     process = subprocess.Popen(
         on(
             OTHERS, BIN / "sseload", "-p", str(server.port), *where, "-c", str(clients),

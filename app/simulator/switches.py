@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, Self
 
-LOAD = re.compile(r"([A-Z0-9]+_[A-Z0-9]+):([1-9][0-9]{0,5})")
+LOAD = re.compile(r"([A-Z0-9]+_[A-Z0-9]+|[1-9][0-9]{0,3}):([1-9][0-9]{0,5})")
 
 
 class SwitchError(ValueError):
@@ -48,13 +48,15 @@ class Switches:
     ack: bool = True  # false: subscribes take effect but are not answered
     stall: bool = False  # the sockets open now neither send nor read
     away: bool = False  # no connection, no answer, but to the control endpoint
-    load: str = ""  # MARKET:EVENTS_PER_SECOND, see load.py
+    load: str = ""  # MARKET:EVENTS_PER_SECOND or MARKETS:…, see load.py
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self)).items():
             _check(name, getattr(self, name), hint)
         if self.load and not LOAD.fullmatch(self.load):
-            raise SwitchError(f"load is {self.load!r}, expected MARKET:EVENTS_PER_SECOND")
+            raise SwitchError(
+                f"load is {self.load!r}, expected MARKET or their number:EVENTS_PER_SECOND"
+            )
 
     def changed(self, changes: Mapping[str, object]) -> Self:
         """The same with some switches set.

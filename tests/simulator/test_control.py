@@ -165,3 +165,21 @@ async def test_load_carries_its_time_and_number(simulator: Simulator) -> None:
     times = [int(data["price"]) for data in heard]
     assert times == sorted(times)
     assert times[0] // 10**9 == heard[0]["timestamp"]
+
+
+async def test_load_of_many_markets_brings_all_public_kinds_in_turn(simulator: Simulator) -> None:
+    simulator.control.set(load="2:1000")
+    async with talking(simulator) as talk:
+        symbols = ["M0_USDT", "M1_USDT"]
+        while not all(symbol in simulator.exchange.listing.markets for symbol in symbols):
+            await talk.ask("ping")
+        for kind in ("lastprice", "ticker", "trade"):
+            await talk.ask(f"{kind}_subscribe", "all")
+        await talk.ask("depth_subscribe", "M0_USDT:0", "M1_USDT:0")
+        depth = [(await talk.event("depth"))["data"] for _ in range(4)]
+        prices = [(await talk.event(kind))["data"]["price"] for kind in ("lastprice", "ticker")]
+        trade = (await talk.event("trade"))["data"]["trades"][0]["price"]
+    assert [data["full_reload"] for data in depth] == [True, True, False, False]
+    times = [int(data["asks"][0][1]) for data in depth[2:]]
+    assert times[0] <= times[1]
+    assert all(len(str(price)) == len(str(times[0])) for price in [*prices, trade])
