@@ -10,12 +10,23 @@ docs/charts/ are made from it. `BENCH_SLUICE` names the `sluice` of another tree
 
 import argparse
 
-from bench import fanout, idle, mix, report, rest
+from bench import fanout, growth, idle, mix, report, rest, slow, workers
 from bench.machine import build, say, take_descriptors
 from bench.servers import missing
 from bench.trials import Results, run
 
-BENCHMARKS = {one.name: one for one in (fanout.FANOUT, fanout.MOST, idle.IDLE, mix.MIX, rest.REST)}
+ALL = (
+    fanout.FANOUT,
+    fanout.MOST,
+    idle.IDLE,
+    mix.MIX,
+    workers.WORKERS,
+    rest.REST,
+    slow.SLOW,
+    growth.GROWTH,
+    growth.UNFOLLOWED,
+)
+BENCHMARKS = {one.name: one for one in ALL}
 
 
 def main() -> None:

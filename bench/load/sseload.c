@@ -176,8 +176,11 @@ static void chain(struct conn *c, const char *p, size_t n) {
         if (!c->links) die("realloc");
         c->links[i] = (struct link){.channel = channel};
     }
-    if (known && !previous) { resyncs++; c->loss = 1; }
-    else if (previous != c->links[i].position) { breaks++; c->loss = 1; }
+    if (measuring && previous != c->links[i].position) {
+        if (known && !previous) resyncs++;
+        else breaks++;
+        c->loss = 1;
+    }
     c->links[i].position = position;
 }
 
