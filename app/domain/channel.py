@@ -1,9 +1,9 @@
 """What one can follow. The only room that knows a channel's text."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from app.errors import MalformedRequest
 
@@ -27,8 +27,7 @@ class Kind(StrEnum):
 PRIVATE = frozenset({Kind.ORDER, Kind.BALANCE, Kind.DEAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """A kind with its subject.
 
     The subject is a market, ``market:scale`` for depth, a currency for balance, or ``*`` for all.

@@ -3,7 +3,6 @@
 An envelope is encoded once, when the Sequencer makes it; its bytes are what every client gets.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -16,8 +15,7 @@ Data = dict[str, Any]
 """A JSON object in the exchange's field names; amounts are text. Never changed once passed on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One decoded upstream fact.
 
     ``continuity`` tells runs apart: between two events of one channel with the same number nothing
@@ -32,8 +30,7 @@ class Event:
     full: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """The JSON object of the contract; ``raw`` is it, encoded, on one line."""
 
     channel: Channel
@@ -48,8 +45,7 @@ class Envelope:
     origin: Literal["reconcile"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What the leader read in one turn: the journal's unit.
 
     ``previous`` is the position of the entry before, ``position`` that of the last event in it, or

@@ -7,9 +7,10 @@ it. Right as long as neither socket is more than ``SKEW`` behind the other.
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from app.domain.channel import Channel, Kind
 from app.domain.event import Event
