@@ -1,27 +1,26 @@
 """The reducer for depth: full reloads and deltas to an order book (protocol 3.2, 6.3).
 
 A level is known by its number and shown with the text it was last set with, so ``27123.45`` and
-``27123.450`` are one level. Prices compare as decimals, never as strings or floats.
+``27123.450`` are one level. Prices compare as numbers to the last digit, never as floats.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from decimal import Decimal
+from functools import lru_cache
 
 Level = list[str]
 """``[price, value]``, both as the exchange wrote them."""
 
 
-def _canonical(number: str) -> str:
-    """One spelling for each number: without trailing zeros of a fraction and leading zeros."""
-    if "." in number:
-        number = number.rstrip("0").removesuffix(".")
-    return number if number[:1] not in {"0", ""} else _without_leading_zeros(number)
+@lru_cache(maxsize=65536)
+def _key(price: str) -> str:
+    """One text for each number, in the order of numbers: how many whole digits, then all digits.
 
-
-def _without_leading_zeros(number: str) -> str:
-    stripped = number.lstrip("0")
-    return stripped if stripped[:1].isdigit() else "0" + stripped
+    The same few thousand prices come again and again, so it is remembered.
+    """
+    whole, _, fraction = price.partition(".")
+    whole = whole.lstrip("0")
+    return f"{chr(len(whole))}{whole}.{fraction.rstrip('0')}"
 
 
 def _is_zero(number: str) -> bool:
@@ -29,41 +28,33 @@ def _is_zero(number: str) -> bool:
 
 
 class Side:
-    """One side of a book: levels by number, and their prices kept in ascending order."""
+    """One side of a book: levels by the keys of their prices, and these in ascending order."""
 
-    __slots__ = ("_keys", "_levels", "_prices")
+    __slots__ = ("_keys", "_levels")
 
     def __init__(self, levels: Iterable[Level] = ()) -> None:
-        self._levels: dict[str, Level] = {}
+        last = {_key(level[0]): level for level in levels}
+        self._levels = {key: level for key, level in last.items() if not _is_zero(level[1])}
+        self._keys = sorted(self._levels)
+
+    def update(self, levels: Iterable[Level]) -> None:
+        """Put each level in place of what stood at its price; a value of zero removes it."""
         for level in levels:
-            key = _canonical(level[0])
-            if _is_zero(level[1]):
-                self._levels.pop(key, None)
-            else:
+            key = _key(level[0])
+            if not _is_zero(level[1]):
+                if key not in self._levels:
+                    self._keys.insert(bisect_left(self._keys, key), key)
                 self._levels[key] = level
-        self._keys = sorted(self._levels, key=Decimal)
-        self._prices = [Decimal(key) for key in self._keys]
+            elif self._levels.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
 
-    def set(self, level: Level) -> None:
-        """Put the level in place of what stood at its price; a value of zero removes it."""
-        key = _canonical(level[0])
-        if _is_zero(level[1]):
-            if self._levels.pop(key, None) is not None:
-                at = bisect_left(self._prices, Decimal(key))
-                del self._prices[at], self._keys[at]
-            return
-        if key not in self._levels:
-            price = Decimal(key)
-            at = bisect_left(self._prices, price)
-            self._prices.insert(at, price)
-            self._keys.insert(at, key)
-        self._levels[key] = level
+    def lowest(self) -> str | None:
+        """The key of the lowest price."""
+        return self._keys[0] if self._keys else None
 
-    def lowest(self) -> Decimal | None:
-        return self._prices[0] if self._prices else None
-
-    def highest(self) -> Decimal | None:
-        return self._prices[-1] if self._prices else None
+    def highest(self) -> str | None:
+        """The key of the highest price."""
+        return self._keys[-1] if self._keys else None
 
     def ascending(self, limit: int | None = None) -> list[Level]:
         return [self._levels[key] for key in self._keys[:limit]]
@@ -89,10 +80,8 @@ class OrderBook:
 
     def update(self, asks: Iterable[Level], bids: Iterable[Level]) -> None:
         """Set the levels that changed; removing a level nobody holds is normal."""
-        for level in asks:
-            self._asks.set(level)
-        for level in bids:
-            self._bids.set(level)
+        self._asks.update(asks)
+        self._bids.update(bids)
 
     @property
     def crossed(self) -> bool:

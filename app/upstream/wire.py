@@ -23,6 +23,7 @@ _MAX_DIGITS = 64
 _MAX_TIME = 2**53
 _UNSIGNED = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SIGNED = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_PLAIN_LEVEL = re.compile(rf"{_UNSIGNED.pattern},{_UNSIGNED.pattern}")
 _EXPONENT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?(?:[0-9]|[0-2][0-9]|30)")
 _ID = re.compile(r"[0-9]{1,15}")
 
@@ -311,8 +312,18 @@ def _levels(levels: Any) -> None:
     for level in levels:
         if type(level) is not list or len(level) != 2:
             raise _Unusable("level is not a pair")
-        level[0] = _amount(level[0], _UNSIGNED)
-        level[1] = _amount(level[1], _UNSIGNED)
+        if not _plain_level(level):
+            level[0] = _amount(level[0], _UNSIGNED)
+            level[1] = _amount(level[1], _UNSIGNED)
+
+
+def _plain_level(level: list[Any]) -> bool:
+    """Whether both amounts are decimal text already: one look at both is half of what two cost."""
+    try:
+        text = ",".join(level)
+    except TypeError:
+        return False
+    return len(text) <= _MAX_DIGITS and _PLAIN_LEVEL.fullmatch(text) is not None
 
 
 _ORDER_TYPES = frozenset({"created", "updated", "finished"})

@@ -104,6 +104,13 @@ def test_numbers_that_look_alike_are_different_levels(low: str, high: str) -> No
     assert [[high, "1"], [low, "1"]] == made.bids()
 
 
+@settings(deadline=None)
+@given(st.lists(st.decimals(0, 10**40, places=30).map(lambda price: format(price, "f"))))
+def test_prices_of_any_size_are_in_the_order_of_numbers(prices: list[str]) -> None:
+    made = book([[price, "1"] for price in prices])
+    assert sorted(set(map(Decimal, prices))) == [Decimal(price) for price, _ in made.asks()]
+
+
 def test_digits_beyond_a_float_are_kept_apart() -> None:
     one, other = "0.1234567890123456789", "0.1234567890123456788"
     made = book([[one, "1"], [other, "2"]])

@@ -218,6 +218,11 @@ def test_depth_is_read_by_market_and_scale() -> None:
     assert read.data["bids"] == [["1.9", "0"], ["1.8", "3"]]
 
 
+def test_a_level_may_be_as_long_as_its_amounts_may() -> None:
+    level = ["9" * 64, f"0.{'9' * 62}"]
+    assert update("depth", {**DEPTH, "asks": [level]}).data["asks"] == [level]
+
+
 def test_a_missing_side_of_a_book_stays_missing() -> None:
     read = update("depth", {**DEPTH, "full_reload": False, "asks": None})
     assert (read.full, "asks" in read.data, "bids" in read.data) == (False, False, False)
@@ -277,6 +282,9 @@ def test_a_deals_time_is_when_it_was_committed() -> None:
         ("depth", {**DEPTH, "asks": [["1"]]}, "depth:BTC_USDT:1"),
         ("depth", {**DEPTH, "asks": ["12"]}, "depth:BTC_USDT:1"),
         ("depth", {**DEPTH, "asks": [["1", "-2"]]}, "depth:BTC_USDT:1"),
+        ("depth", {**DEPTH, "asks": [["1,2", "3"]]}, "depth:BTC_USDT:1"),
+        ("depth", {**DEPTH, "asks": [["1,2"]]}, "depth:BTC_USDT:1"),
+        ("depth", {**DEPTH, "asks": [["", "1,2"]]}, "depth:BTC_USDT:1"),
         ("depth", {**DEPTH, "timestamp": "5"}, "depth:BTC_USDT:1"),
         ("ticker", {**TICKER, "timestamp": -1}, "ticker:BTC_USDT"),
         ("ticker", {**TICKER, "timestamp": 2**60}, "ticker:BTC_USDT"),
