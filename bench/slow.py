@@ -1,4 +1,4 @@
-"""Readers that stop among those that read: what the others notice, and when the stopped are gone."""
+"""Readers that stop among those that read: what others notice, and when the stopped are gone."""
 
 import time
 from functools import partial
