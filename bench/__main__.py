@@ -9,8 +9,10 @@ docs/charts/ are made from it. `BENCH_SLUICE` names the `sluice` of another tree
 """
 
 import argparse
+import signal
+import sys
 
-from bench import fanout, growth, idle, mix, report, rest, slow, workers
+from bench import fanout, growth, idle, inner, mix, report, rest, slow, workers
 from bench.machine import build, say, take_descriptors
 from bench.servers import missing
 from bench.trials import Results, run
@@ -25,6 +27,9 @@ ALL = (
     slow.SLOW,
     growth.GROWTH,
     growth.UNFOLLOWED,
+    inner.INGEST,
+    inner.COLLECTOR,
+    inner.WRITING,
 )
 BENCHMARKS = {one.name: one for one in ALL}
 
@@ -47,6 +52,7 @@ def main() -> None:
         return
     build()
     take_descriptors()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     without = missing()
     if without:
         say(f"measuring without {', '.join(without)}: not installed")

@@ -6,6 +6,7 @@ anew. All books are followed from the start: each subscribe makes the exchange r
 
 import random
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bench.trials import Benchmark, Goal, Measure, Measures
 
 MARKETS = 50
 FOLLOWED = 4
+SETTLED = 2
+"""Seconds: the books begin anew when a further upstream connection joins."""
 BOOKS = ",".join(f"depth:M{market}_USDT:0" for market in range(MARKETS))
 FOLLOWING = {"SLUICE_CHANNELS": f"lastprice:*,ticker:*,trade:*,{BOOKS}"}
 MARKS = Marks(('"price":', '"asks":[["2",'), None, '"type":"update"')
@@ -46,6 +49,7 @@ def mixed(clients: int, rate: int, seconds: float) -> Measures:
     ):
         file = Path(folder) / "paths"
         file.write_text("\n".join(wishes(clients)) + "\n")
+        time.sleep(SETTLED)
         return deliver(server, clients, rate, seconds, "-F", str(file))
 
 

@@ -1,7 +1,6 @@
 """Tables of what was measured: the median with the least and the most, and the goals beside it."""
 
-from pathlib import Path
-
+from bench import charts
 from bench.machine import HERE, QUIET
 from bench.trials import Benchmark, Goal, Results, Spread, Trial, ratio, values
 
@@ -25,7 +24,7 @@ LABELS = {
     "client_cpu": "CPU client",
     "event_us": "CPU µs an event",
     "gone_s": "gone after s",
-    "left": "descriptors left",
+    "pause_ms": "longest collection ms",
     "kib": "KiB each",
     "connects_per_s": "streams/s opened",
     "base_mib": "MiB without streams",
@@ -107,4 +106,5 @@ def write(benchmarks: list[Benchmark], results: Results) -> None:
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(END)
         text = f"{head}{begin}\n\n{section(benchmark, results)}\n{END}{tail}"
-    Path(DOCUMENT).write_text(text)
+        charts.draw(benchmark, LABELS.get(benchmark.chart or "", ""), results, CHARTS)
+    DOCUMENT.write_text(text)
