@@ -43,6 +43,7 @@ browser:
 
 bench: $(VENV)/.installed-bench peers ## everything that is measured, beside its peers
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.broker
 
 peers:
 	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] && command -v wrk redis-server gcc >/dev/null \

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,7 +92,7 @@ def wait_for(url: str, seconds: float = 20) -> None:
         try:
             with urllib.request.urlopen(url, timeout=2):  # noqa: S310 -- our own URL
                 return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             pass
         time.sleep(0.1)
     raise SystemExit(f"nothing answered on {url} for {seconds} s")

@@ -105,6 +105,9 @@ def write(benchmarks: list[Benchmark], results: Results) -> None:
             continue
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(END)
-        text = f"{head}{begin}\n\n{section(benchmark, results)}\n{END}{tail}"
-        charts.draw(benchmark, LABELS.get(benchmark.chart or "", ""), results, CHARTS)
+        tables = section(benchmark, results)
+        if benchmark.chart:
+            charts.draw(benchmark, LABELS[benchmark.chart], results, CHARTS)
+            tables += f"\n![{benchmark.title}](charts/{benchmark.name}.svg)\n"
+        text = f"{head}{begin}\n\n{tables}\n{END}{tail}"
     DOCUMENT.write_text(text)

@@ -33,6 +33,8 @@ from bench.machine import (
     wait_for_port,
 )
 
+FIRST = 2000
+"""Events a second until the gateway has a ticker."""
 PAYLOAD = 150
 """Bytes of an event's data, whoever makes it."""
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -116,7 +118,7 @@ def sluice(
         finally:
             set_load(exchange, "")
 
-    with running([*source, "--load", f"{load}:50"], OTHERS) as simulator:
+    with running([*source, "--load", f"{load}:{FIRST}"], OTHERS) as simulator:
         wait_for(f"http://127.0.0.1:{exchange}/control")
         settings = {**gateway_env(exchange), **(env or {})}
         with running([*command, "--port", str(port)], SERVER, settings) as gateway:
