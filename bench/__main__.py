@@ -58,7 +58,7 @@ def main() -> None:
         say(f"measuring without {', '.join(without)}: not installed")
     chosen = [one for one in BENCHMARKS.values() if not given.names or one.name in given.names]
     for benchmark in chosen:
-        run(benchmark, results, quick=given.quick, rounds=given.rounds, without=without)
+        results = run(benchmark, quick=given.quick, rounds=given.rounds, without=without)
         say("\n" + report.section(benchmark, results))
     if not given.names:
         report.write(list(BENCHMARKS.values()), results)

@@ -51,6 +51,13 @@ def describe() -> str:
     return f"{os.cpu_count()} x {model}, {gib:.0f} GiB, {system}"
 
 
+def revision() -> str:
+    """The commit of the tree whose gateway is measured; `+` if something in it was changed."""
+    command = ["git", "-C", str(SLUICE.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return told.stdout.strip() or "unknown"
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

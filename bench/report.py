@@ -40,7 +40,7 @@ def section(benchmark: Benchmark, results: Results) -> str:
             line for goal in benchmark.goals if (line := _goal(goal, case, servers)) is not None
         ]
         if goals:
-            parts.append("\n".join(["| | ratio | goal | |", "|---|---|---|---|", *goals]))
+            parts.append("\n".join(["| | measured | goal | |", "|---|---|---|---|", *goals]))
         parts.extend(_unquiet(servers))
     return "\n\n".join(parts) + "\n"
 

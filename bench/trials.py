@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.machine import HERE, QUIET, Noise, describe, say, wait_for_quiet
+from bench.machine import HERE, QUIET, Noise, describe, revision, say, wait_for_quiet
 
 RESULTS = HERE / "results.json"
 
@@ -81,8 +81,10 @@ class Results:
     def save(self) -> None:
         RESULTS.write_text(json.dumps(asdict(self), indent=1))
 
-    def forget(self, benchmark: str) -> None:
-        self.trials = [trial for trial in self.trials if trial.benchmark != benchmark]
+    def replace(self, benchmark: str, where: str, trials: list[Trial]) -> None:
+        """Put a run of a benchmark in the place of its last one."""
+        self.machines[benchmark] = where
+        self.trials = [one for one in self.trials if one.benchmark != benchmark] + trials
 
     def of(self, benchmark: str) -> dict[str, dict[str, list[Trial]]]:
         """Trials by case and server, in their order."""
@@ -93,21 +95,21 @@ class Results:
         return found
 
 
-def run(
-    benchmark: Benchmark, results: Results, *, quick: bool, rounds: int | None, without: list[str]
-) -> None:
-    """Measure a benchmark anew and keep what came out."""
-    results.forget(benchmark.name)
-    results.machines[benchmark.name] = f"{describe()}, {time.strftime('%Y-%m-%d')}"
+def run(benchmark: Benchmark, *, quick: bool, rounds: int | None, without: list[str]) -> Results:
+    """Measure a benchmark anew and keep what came out, beside what others keep meanwhile."""
+    where = f"{describe()}, gateway {revision()}, {time.strftime('%Y-%m-%d')}"
+    trials: list[Trial] = []
     for case, servers in benchmark.cases(quick).items():
         for number in range(rounds or (1 if quick else benchmark.rounds)):
             for server, measure in servers.items():
                 if server in without:
                     continue
-                trial = _trial(benchmark.name, case, server, number, measure)
-                results.trials.append(trial)
+                trials.append(_trial(benchmark.name, case, server, number, measure))
+                results = Results.load()
+                results.replace(benchmark.name, where, trials)
                 results.save()
-                say(_line(trial, benchmark.shown))
+                say(_line(trials[-1], benchmark.shown))
+    return Results.load()
 
 
 @contextmanager
