@@ -1,9 +1,27 @@
-"""No event loop but those that tests run in.
+"""What tests of several rooms are given, and no event loop but those that tests run in.
 
 pytest-asyncio asks for the current loop before the first test has one; where none was ever set,
 that makes one which nobody closes.
 """
 
 import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 
 asyncio.set_event_loop(None)
+
+
+@pytest.fixture(name="certificate")
+def _certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for this host, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    found = (tmp_path / "own.crt", tmp_path / "own.key")
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=sluice", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    words += ["-out", str(found[0]), "-keyout", str(found[1])]
+    subprocess.run(words, check=True, capture_output=True)
+    return found

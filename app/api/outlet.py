@@ -28,18 +28,6 @@ HIGH_WATER = 64 * 1024
 """Bytes that may wait in the process for one client before it counts as lagging."""
 
 
-class Unowned:
-    """The owner of an outlet to which the hub has not given one."""
-
-    def full(self) -> None:
-        """Nobody to tell."""
-
-    drained = gone = full
-
-
-UNOWNED = Unowned()
-
-
 class ConnectionOutlet(asyncio.Protocol):
     """A connection taken from uvicorn after the response's head: chunks go to its transport.
 
@@ -49,10 +37,10 @@ class ConnectionOutlet(asyncio.Protocol):
 
     __slots__ = ("_came", "_transport", "owner", "write")
 
+    owner: Owner
     framed = True
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.owner: Owner = UNOWNED
         self._came = 0
         self._transport = transport
         self.write: Callable[[bytes], None] = transport.write
@@ -159,7 +147,6 @@ class StreamProtocol(HttpToolsProtocol):
         if transport.is_closing():  # nobody will tell us again that it is lost
             return None
         self._request_over()
-        self.flow.resume_reading()
         self.connections.discard(self)
         outlet = ConnectionOutlet(transport)
         transport.set_protocol(outlet)
@@ -171,9 +158,10 @@ class StreamProtocol(HttpToolsProtocol):
 class SendOutlet:
     """Keeps the bytes for the response's own task, which sends them as ASGI messages."""
 
+    owner: Owner
+    framed = False
+
     def __init__(self) -> None:
-        self.framed = False
-        self.owner: Owner = UNOWNED
         self.closed = asyncio.Event()
         self._waiting: list[bytes] = []
         self._size = 0
@@ -235,9 +223,11 @@ class SendOutlet:
 
 
 def connection(scope: Scope) -> StreamProtocol | None:
-    """The uvicorn connection that a request came in on, if it can be written to directly."""
+    """The uvicorn connection that a request came in on, if a stream can have it for itself."""
     found: Any = scope.get("extensions", {}).get(EXTENSION, {}).get("protocol")
-    return found if isinstance(found, StreamProtocol) and found.scheme == "http" else None
+    if not isinstance(found, StreamProtocol) or found.scheme != "http" or found.pipeline:
+        return None
+    return found
 
 
 def body(data: bytes = b"", *, more: bool) -> Message:

@@ -57,8 +57,8 @@ class Collector:
         if not self._groups.due:
             return
         began = self._loop.time()
-        self._metrics.delivery_age.observe(time.time() - self._oldest)
         self._metrics.deliveries.inc(self._groups.write(began))
+        self._metrics.delivery_age.observe(time.time() - self._oldest)
         ended = self._loop.time()
         self._rested = ended + min(ended - began, REST)
         self._on_written()

@@ -97,7 +97,6 @@ class Hub:
         self._collector.write()
         self._collector.start(head or START)
         self._history.start(head or START)
-        self._arrived.clear()
         for subscription in self._subscriptions:
             if subscription.live:
                 self._unlive(subscription)
@@ -284,7 +283,6 @@ class Hub:
         return subscription in self._early or subscription in self.recall
 
     def _forget(self, subscription: Subscription) -> None:
-        self._arrived.pop(subscription, None)
         self._early.forget(subscription)
         self.recall.forget(subscription)
 

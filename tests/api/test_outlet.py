@@ -1,12 +1,16 @@
 """Where a stream's bytes go: through plain ASGI, or straight into the connection."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from starlette.types import Message, Scope
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api import outlet as room
@@ -16,9 +20,11 @@ from app.api.outlet import (
     LONGEST_HEAD,
     ConnectionOutlet,
     SendOutlet,
+    StreamProtocol,
     body,
     connection,
 )
+from app.server import listen
 from tests.e2e.process import Stage, opened, soon, staged
 from tests.e2e.waiting import LIMIT
 from tests.fakes.outlet import Told
@@ -157,7 +163,6 @@ def test_a_connection_is_written_to_as_it_is() -> None:
 
 def test_a_connection_tells_its_owner_how_it_is() -> None:
     outlet = ConnectionOutlet(Transport())
-    outlet.pause_writing()  # nobody owns it yet
     outlet.owner = told = Told()
     outlet.pause_writing()
     outlet.resume_writing()
@@ -177,7 +182,7 @@ def test_body() -> None:
     assert body(more=False) == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-async def test_a_request_that_comes_behind_a_stream_waits_for_its_end() -> None:
+async def test_a_request_that_comes_behind_a_stream_is_not_answered() -> None:
     async with staged(stream_lifetime=1) as stage:
         target = "/v1/stream?channels=lastprice:BTC_USDT"
         async with opened(stage.url, target) as stream:
@@ -188,6 +193,51 @@ async def test_a_request_that_comes_behind_a_stream_waits_for_its_end() -> None:
             assert (await stream.data())["data"]["price"] == "1"
             (farewell,) = await stream.rest()
             assert farewell.json()["reason"] == "lifetime"
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+async def test_only_a_connection_without_tls_can_be_had(
+    certificate: tuple[Path, Path], *, secured: bool
+) -> None:
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        had = b"" if connection(scope) is None else b"had"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(body(had, more=False))
+
+    own, key = map(str, certificate) if secured else (None, None)
+    with listen("127.0.0.1", 0) as sock:
+        config = uvicorn.Config(
+            app,
+            http=StreamProtocol,
+            lifespan="off",
+            log_config=None,
+            ssl_certfile=own,
+            ssl_keyfile=key,
+        )
+        server = uvicorn.Server(config)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            scheme = "https" if secured else "http"
+            trusted = ssl.create_default_context(cafile=own)
+            async with httpx.AsyncClient(verify=trusted, trust_env=False) as http:
+                answer = await http.get(f"{scheme}://127.0.0.1:{sock.getsockname()[1]}/")
+            assert answer.text == ("" if secured else "had")
+            server.should_exit = True
+            await serving
+
+
+async def test_a_stream_among_requests_sent_at_once_is_served() -> None:
+    async with staged(stream_lifetime=1) as stage, wired(stage) as wire:
+        host = stage.url.removeprefix("http://")
+        paths = ("/livez", "/v1/stream?channels=lastprice:*", "/livez")
+        requests = (f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n" for path in paths)
+        await wire.send("".join(requests).encode())
+        assert await wire.status() == 200
+        told = b""
+        while b"lifetime" not in told:
+            told += await wire.some()
+        assert b"text/event-stream" in told
+        assert b'"status"' in told
 
 
 # What a client may send
@@ -230,6 +280,14 @@ class Wire:
             )
             await self._reader.readexactly(int(length.split(b":")[1]))
         return int(head.split()[1])
+
+    async def some(self) -> bytes:
+        """What comes next; raises EOFError at the end of the connection."""
+        async with asyncio.timeout(LIMIT):
+            data = await self._reader.read(65536)
+        if not data:
+            raise EOFError
+        return data
 
     async def rest(self) -> bytes:
         """What comes up to the end of the connection."""
@@ -309,6 +367,17 @@ async def test_neither_is_the_rest_of_one_that_was_answered(
             assert await wire.status() == 405
             await wire.send(b"a")
             assert await wire.rest() == b""
+
+
+async def test_a_stream_is_not_ended_by_the_rest_of_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = "/v1/stream?channels=lastprice:*"
+    async with staged(heartbeat=2 * SHORT) as stage:
+        monkeypatch.setattr(room, "HEAD_TIME", SHORT)
+        async with opened(stage.url, target, headers={"content-length": "9"}) as stream:
+            while not stream.events.comments:
+                assert await stream.more(), "it is still open after the time for a request"
 
 
 async def test_one_that_comes_byte_by_byte_is_answered() -> None:

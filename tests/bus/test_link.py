@@ -1,8 +1,6 @@
 """One way to Redis, whatever stands there: its address, its flavours, and what keeps it away."""
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -348,19 +346,6 @@ class TestFlavours:
 
 
 # TLS, with a certificate made here
-
-
-@pytest.fixture(name="certificate")
-def _certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for this host, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    found = (tmp_path / "own.crt", tmp_path / "own.key")
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    words += ["-subj", "/CN=sluice", "-addext", f"subjectAltName=IP:{HOST},DNS:localhost"]
-    words += ["-out", str(found[0]), "-keyout", str(found[1])]
-    subprocess.run(words, check=True, capture_output=True)
-    return found
 
 
 @asynccontextmanager

@@ -23,11 +23,15 @@ class SlowOutlet(FakeOutlet):
     def __init__(self, loop: StillLoop, seconds: float) -> None:
         super().__init__()
         self._loop = loop
-        self._seconds = seconds
+        self.seconds = seconds
 
     def write(self, data: bytes) -> None:
-        self._loop.now += self._seconds
+        self.before_write()
+        self._loop.now += self.seconds
         super().write(data)
+
+    def before_write(self) -> None:
+        """For who wants to look."""
 
 
 class Desk:
@@ -92,6 +96,22 @@ def test_what_follows_waits_as_long_as_the_writing_took_and_goes_out_together(de
     assert desk.collector.sent == at("7-3")
 
 
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_the_age_of_a_delivery_counts_its_writing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[float | None] = []
+
+    def look() -> None:
+        name = "sluice_delivery_age_seconds_count"
+        counts.append(desk.metrics.registry.get_sample_value(name))
+
+    monkeypatch.setattr(desk.outlet, "before_write", look)
+    desk.publish(1)
+    look()
+    assert counts == [0, 1]
+
+
 @pytest.mark.parametrize("desk", [1.0], indirect=True)
 def test_however_long_the_writing_takes_the_rest_is_short(desk: Desk) -> None:
     desk.publish(1)
@@ -116,5 +136,24 @@ def test_it_can_be_made_to_write_before_its_time(desk: Desk) -> None:
     assert desk.outlet.writes == [b"1 ", b"2 "]
     desk.pass_time(1.0)
     assert len(desk.outlet.writes) == 2
+
+
+@pytest.mark.parametrize("desk", [0.02], indirect=True)
+def test_written_before_its_time_it_forgets_that_time(desk: Desk) -> None:
+    desk.publish(1)
+    desk.publish(2)
+    desk.outlet.seconds = 0.004
+    desk.loop.do(desk.collector.write)
+    desk.pass_time(0.011)
+    desk.publish(3)
+    desk.publish(4)
+    desk.pass_time(0.002)  # 20 ms after the first write
+    assert desk.outlet.writes == [b"1 ", b"2 ", b"3 "]
+    desk.pass_time(0.003)
+    assert desk.outlet.writes == [b"1 ", b"2 ", b"3 ", b"4 "]
+
+
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_it_can_begin_anew(desk: Desk) -> None:
     desk.loop.do(lambda: desk.collector.start(at("8-0")))
     assert desk.collector.sent == at("8-0")

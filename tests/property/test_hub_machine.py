@@ -11,7 +11,13 @@ from typing import Any
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from app.domain.channel import Channel, Kind
 from app.domain.event import Entry, Envelope
@@ -33,6 +39,9 @@ LIFETIME = 400.0
 LIFETIMES_END_FROM = 1000.0 + 0.8 * LIFETIME
 SLACK = 16 * 1024
 """Bytes of one turn, one snapshot, and control blocks."""
+
+PACES = st.sampled_from([0.0, 0.0005, 0.05])
+"""Seconds that a write takes."""
 
 TRADES = Channel(Kind.TRADE, "*")
 WANTS = st.one_of(
@@ -150,6 +159,8 @@ class Watcher(FakeOutlet):
         if not self.seen and not self.resets:
             self._recall()
         assert block.event == envelope["channel"].partition(":")[0]
+        if envelope["type"] == "update" and envelope["channel"] in self.state.at:
+            assert at > self.state.at[envelope["channel"]], "an event came twice"
         self.state.take(envelope)
         self.seen.append(envelope["position"])
         if self._run is not None:
@@ -347,7 +358,11 @@ class HubMachine(RuleBasedStateMachine):
                 if watcher.aborts and self.loop.now < LIFETIMES_END_FROM:
                     assert stalled >= 12, "a client was aborted too early"
 
-    @rule(seconds=st.sampled_from([0.0, 0.0005, 0.05]))
+    @initialize(seconds=PACES)
+    def begin(self, seconds: float) -> None:
+        self.busy = seconds
+
+    @rule(seconds=PACES)
     def write_slowly(self, seconds: float) -> None:
         """Each write takes a while from here on, so that the hub collects."""
         self.busy = seconds
