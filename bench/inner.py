@@ -1,4 +1,8 @@
-"""What scripts measure that reach into a process: ingest, garbage collection, ways to write."""
+"""What scripts measure that reach into a process: ingest, garbage collection, ways to write.
+
+A script runs under the measured tree's own Python, so it imports only what that tree installs, and
+stands by itself.
+"""
 
 import json
 import subprocess
