@@ -1,5 +1,7 @@
 """What requests may say, read."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,7 +19,14 @@ def test_reads_the_channel_of_a_path() -> None:
     assert parameters.channel_of(Kind.DEPTH, "BTC_USDT", 2) == depth("BTC_USDT", 2)
 
 
-@given(st.text(), st.sampled_from([None, 0, 1, 99, 10**40]))
+MARKET = re.compile(r"[A-Z0-9]{1,20}_[A-Z0-9]{1,20}")
+"""How a market is spelt."""
+
+
+@given(
+    st.text().filter(lambda name: MARKET.fullmatch(name) is None),
+    st.sampled_from([None, 0, 1, 99, 10**40]),
+)
 @example("*", None)
 @example("BTC_USDT:0", None)
 @example("BTC_USDT\n", None)
