@@ -13,6 +13,7 @@ import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import catalogue, health, private, problems, schemas, state, stream
@@ -67,6 +68,8 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         summary="Exchange market data as Server-Sent Events and cached REST",
         lifespan=_lifespan,
         redirect_slashes=False,
+        # it would look for an exporter on every request; the metrics are our own
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     app.state.failed = False
@@ -76,17 +79,17 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         app.include_router(router)
     problems.install(app)
     schemas.install(app)
+    front: ASGIApp = app.build_middleware_stack()
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        front = CORSMiddleware(
+            front,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "X-API-Key", "Last-Event-ID", "If-None-Match"],
             expose_headers=["ETag", "Age", "Sluice-Stale", "Retry-After"],
         )
-    app.add_middleware(
-        Guard, allowed_hosts=settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
-    )
+    hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
+    app.middleware_stack = Guard(front, allowed_hosts=hosts)
     return app
 
 

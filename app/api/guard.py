@@ -1,33 +1,36 @@
-"""Before every route: the Host check, the headers of every answer, the count of requests.
+"""Before everything: the Host check, the headers of every answer, the count of requests.
 
 Pure ASGI, and after the head of an answer it only passes on, so streams do not feel it.
 """
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import SECURITY, problem
+from app.api.problems import problem
 from app.errors import MalformedRequest
 
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 """Paths that answer to any Host: probes come by address."""
 
-_PORT = re.compile(rb":[0-9]{0,5}")
-_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY.items()]
+_SECURITY = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 
 class Guard:
-    """To be added last to the application's middleware, so that it stands before all of it.
+    """To stand around the whole application, so that its answers to bugs pass here too.
 
     ``allowed_hosts``: the accepted names, with or without a port; ``*`` among them accepts any.
     """
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str]) -> None:
         self._app = app
-        self._hosts = tuple(_spelt(host).lower().encode() for host in allowed_hosts)
-        self._any = b"*" in self._hosts
+        hosts = [_spelt(host).encode() for host in allowed_hosts]
+        self._any = b"*" in hosts
+        names = b"|".join(map(re.escape, hosts))
+        self._host = re.compile(b"(?:%b)(?::[0-9]{0,5})?" % names, re.IGNORECASE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,7 +43,7 @@ class Guard:
             nonlocal answered
             if not answered:
                 answered = True
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *_SECURITY]
                 _count(scope, message["status"])
             await send(message)
 
@@ -48,20 +51,14 @@ class Guard:
             await (self._app if self._accepts(scope) else _MISDIRECTED)(scope, receive, guarded)
         finally:
             if not answered:
-                # a bug, or a client that went before it was answered: what follows passes outside
+                # a client that went before it was answered
                 _count(scope, 500)
 
     def _accepts(self, scope: Scope) -> bool:
         if self._any or scope["path"] in EXEMPT:
             return True
-        hosts = [value.lower() for name, value in scope["headers"] if name == b"host"]
-        return len(hosts) == 1 and any(self._names(host, hosts[0]) for host in self._hosts)
-
-    @staticmethod
-    def _names(host: bytes, given: bytes) -> bool:
-        return given.startswith(host) and (
-            len(given) == len(host) or _PORT.fullmatch(given, len(host)) is not None
-        )
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and self._host.fullmatch(hosts[0]) is not None
 
 
 _MISDIRECTED = problem(
@@ -79,4 +76,9 @@ def _count(scope: Scope, status: int) -> None:
     metrics = scope.get("state", {}).get("metrics")
     if metrics is not None:
         path = getattr(scope.get("route"), "path", None)
-        metrics.requests.labels(path if isinstance(path, str) else "none", status).inc()
+        _counter(metrics.requests, path if isinstance(path, str) else "none", status).inc()
+
+
+@lru_cache
+def _counter(requests: Counter, path: str, status: int) -> Counter:
+    return requests.labels(path, status)

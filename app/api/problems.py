@@ -25,9 +25,6 @@ from app.telemetry import redact
 
 MEDIA_TYPE = "application/problem+json"
 
-SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-"""Headers of every answer."""
-
 LONGEST = 500
 """Characters of a detail."""
 
@@ -82,8 +79,7 @@ async def _answer(_request: Request, error: Exception) -> Response:
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    """A bug. This answer passes no middleware, so it brings the headers of every answer itself."""
-    return _plain(500, "", dict(SECURITY))
+    return _plain(500, "", {})
 
 
 def _plain(status: int, detail: str, headers: dict[str, str]) -> Response:

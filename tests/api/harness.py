@@ -103,7 +103,8 @@ class Gateway:
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)
-        self.app.add_middleware(Guard, allowed_hosts=hosts)
+        stack = self.app.build_middleware_stack()
+        self.app.middleware_stack = Guard(stack, allowed_hosts=hosts)
         self._stack: ASGIApp = self.app
         if loaded:
             self.load()

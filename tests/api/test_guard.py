@@ -104,6 +104,7 @@ async def test_a_bug_is_counted_as_500() -> None:
     async with gateway.client(raising=False) as client:
         response = await client.get("/bug")
     assert response.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert response.headers.get_list("referrer-policy") == ["no-referrer"]
     assert await counted(gateway) == {("/bug", "500"): 1}
 
 

@@ -98,8 +98,6 @@ async def test_a_bug_is_500_and_tells_nothing() -> None:
         response = await client.get("/")
     assert "inside" not in response.text
     is_problem(response, 500, "internal server error")
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["referrer-policy"] == "no-referrer"
 
 
 PARAMETERS = ["symbols", "max_age", "after", "wait", "limit", "scale", "channels", "for"]
