@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app.api.parameters import unchanged
 from app.domain.position import Position
-from app.domain.store import Depth, State
+from app.domain.store import State
 from app.errors import NotReady
 from app.hub.hub import Hub
 
@@ -33,7 +33,7 @@ class Answer:
         """The envelope of the one state."""
         state = self._states[0]
         return self._respond(
-            request, max_age, lambda: self._envelope(0, _raw(state, limit)), self._ages[0]
+            request, max_age, lambda: self._envelope(0, state.snapshot(limit).raw), self._ages[0]
         )
 
     def several(self, request: Request, *, max_age: float | None) -> Response:
@@ -87,16 +87,3 @@ def is_stale(hub: Hub, state: State, now: float, after: float) -> bool:
 def _require_fresh(age: float, max_age: float | None) -> None:
     if max_age is not None and age > max_age:
         raise NotReady(f"the answer would be {age:.3f} s old, at most {max_age:g} s were asked for")
-
-
-def _raw(state: State, limit: int | None) -> bytes:
-    """The encoded snapshot, with ``limit`` trades or levels of each side."""
-    if limit is not None and isinstance(state.reducer, Depth):
-        return state.cut(state.reducer.data(limit)).raw
-    whole = state.snapshot()
-    if limit is None:
-        return whole.raw
-    trades = whole.data["trades"]
-    if len(trades) <= limit:
-        return whole.raw
-    return state.cut({**whole.data, "trades": trades[:limit]}).raw

@@ -6,6 +6,7 @@ repeated envelope changes nothing.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from app.domain.book import OrderBook
 from app.domain.channel import Channel, Kind
@@ -27,8 +28,8 @@ class Latest:
 
     update = replace
 
-    def data(self) -> Data:
-        """The whole state, as a snapshot's ``data``."""
+    def data(self, _limit: int | None = None) -> Data:
+        """The state, as a snapshot's ``data``."""
         return self._data
 
 
@@ -47,8 +48,8 @@ class Trades:
         self._symbol = data["symbol"]
         self._newest_first.extendleft(data["trades"])
 
-    def data(self) -> Data:
-        return {"symbol": self._symbol, "trades": list(self._newest_first)}
+    def data(self, limit: int | None = None) -> Data:
+        return {"symbol": self._symbol, "trades": list(islice(self._newest_first, limit))}
 
 
 class Depth:
@@ -89,13 +90,14 @@ _REDUCERS: dict[Kind, type[Reducer]] = {
 class State:
     """The latest state of one channel, and the envelope that brought it there."""
 
-    __slots__ = ("_snapshot", "channel", "last", "reducer")
+    __slots__ = ("_part", "_snapshot", "channel", "last", "reducer")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.reducer: Reducer = _REDUCERS[channel.kind]()
         self.last: Envelope
         self._snapshot: Envelope | None = None
+        self._part: tuple[int, Envelope] | None = None
 
     @property
     def position(self) -> Position:
@@ -116,16 +118,23 @@ class State:
     def settle(self, new: Envelope) -> None:
         """Stand at an envelope that the reducer already contains."""
         self.last = new
-        self._snapshot = None
+        self._snapshot = self._part = None
 
-    def snapshot(self) -> Envelope:
-        """The whole state as an envelope; encoded at most once per change."""
-        if self._snapshot is None:
-            self._snapshot = self.cut(self.reducer.data())
-        return self._snapshot
+    def snapshot(self, limit: int | None = None) -> Envelope:
+        """The state as an envelope, with at most ``limit`` trades or levels of each side.
 
-    def cut(self, data: Data) -> Envelope:
-        """A snapshot at this position with other (shortened) data; it tells a gap there as well."""
+        The whole, and the part that was asked for last, are encoded at most once per change.
+        """
+        if limit is None:
+            if self._snapshot is None:
+                self._snapshot = self._encoded(self.reducer.data())
+            return self._snapshot
+        if self._part is None or self._part[0] != limit:
+            self._part = limit, self._encoded(self.reducer.data(limit))
+        return self._part[1]
+
+    def _encoded(self, data: Data) -> Envelope:
+        """A snapshot at this position; it tells a gap there as well."""
         return envelope(
             self.channel,
             "snapshot",

@@ -5,7 +5,7 @@ import pytest
 
 from app.domain.channel import Channel, Kind
 from app.domain.event import Envelope
-from app.domain.store import LAST, Depth, Store
+from app.domain.store import LAST, Store
 from tests.given import at, made, row
 
 BOOK = Channel.parse("depth:BTC_USDT:0")
@@ -82,12 +82,23 @@ def test_of_depth_the_whole_book_is_the_state_best_first() -> None:
     assert state_of(store, BOOK)["data"] == expected
 
 
-def test_a_book_is_cut_on_each_side() -> None:
+def test_a_part_is_cut_on_each_side() -> None:
     store = filled(made("depth:BTC_USDT:0", "7-1", depth_data([["2", "1"], ["3", "1"]], [])))
     state = store.get(BOOK)
     assert state is not None
-    assert isinstance(state.reducer, Depth)
-    assert json.loads(state.cut(state.reducer.data(1)).raw)["data"]["asks"] == [["2", "1"]]
+    assert state.snapshot(1).data == depth_data([["2", "1"]], [])
+    assert json.loads(state.snapshot(1).raw)["data"]["asks"] == [["2", "1"]]
+
+
+def test_a_part_is_encoded_once_per_change() -> None:
+    store = filled(made("depth:BTC_USDT:0", "7-1", depth_data([["2", "1"], ["3", "1"]], [])))
+    state = store.get(BOOK)
+    assert state is not None
+    part = state.snapshot(1)
+    assert state.snapshot(1) is part
+    assert state.snapshot(2).data == depth_data([["2", "1"], ["3", "1"]], [])
+    store.apply(made("depth:BTC_USDT:0", "7-2", depth_data([["5", "1"]], [])))
+    assert state.snapshot(2).data == depth_data([["5", "1"]], [])
 
 
 def test_a_snapshot_replaces_everything() -> None:
