@@ -19,6 +19,7 @@ from app import __version__
 from app.api import catalogue, health, private, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.deps import Limits, State
+from app.api.fastpath import FastPath
 from app.api.guard import Guard
 from app.bus.broker import Broker
 from app.bus.lease import Lease, OwnLease, RedisLease
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         app.include_router(router)
     problems.install(app)
     schemas.install(app)
-    front: ASGIApp = app.build_middleware_stack()
+    front: ASGIApp = FastPath(app.build_middleware_stack())
     if settings.cors_origins:
         front = CORSMiddleware(
             front,

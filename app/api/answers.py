@@ -4,16 +4,42 @@ Nothing here waits, so what one answer holds belongs to one moment.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.api.parameters import unchanged
-from app.domain.position import Position
+from app.domain.channel import Channel
+from app.domain.event import Envelope
+from app.domain.position import START
 from app.domain.store import State
 from app.errors import NotReady
 from app.hub.hub import Hub
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Question(NamedTuple):
+    """What is asked of one channel.
+
+    ``max_age``: seconds; older is not served. ``limit``: trades, or levels of each side, at most.
+    """
+
+    channel: Channel
+    max_age: float | None = None
+    limit: int | None = None
+
+
+class Ready(Response):
+    """A response that is bytes already: Starlette would encode each header of it again."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        self.status_code = status
+        self.raw_headers = headers
+        self.body = body
+        self.background = None
 
 
 class Answer:
@@ -24,56 +50,66 @@ class Answer:
 
     def __init__(self, hub: Hub, states: Sequence[State], *, stale_after: float) -> None:
         now = time.time()
-        self._states = states
-        self._ages = [max(0.0, now - state.received) for state in states]
-        self._stale = [is_stale(hub, state, now, stale_after) for state in states]
-        self.position: Position = max(state.position for state in states)
+        self._parts: list[tuple[State, float, bool]] = []
+        self._age = 0.0
+        self.stale = False
+        self.position = START
+        for state in states:
+            age = max(0.0, now - state.received)
+            stale = is_stale(hub, state, now, stale_after)
+            self._parts.append((state, age, stale))
+            self._age = max(self._age, age)
+            self.stale |= stale
+            self.position = max(self.position, state.position)
 
-    def single(self, request: Request, *, max_age: float | None, limit: int | None) -> Response:
+    def single(self, scope: Scope, question: Question) -> Response:
         """The envelope of the one state."""
-        state = self._states[0]
-        return self._respond(
-            request, max_age, lambda: self._envelope(0, state.snapshot(limit).raw), self._ages[0]
-        )
+        headers = self._headers(question.max_age)
+        if self._is_known(scope):
+            return Ready(304, headers)
+        [(state, age, stale)] = self._parts
+        return _whole(headers, _envelope(state.snapshot(question.limit), age, stale))
 
-    def several(self, request: Request, *, max_age: float | None) -> Response:
+    def several(self, scope: Scope, max_age: float | None) -> Response:
         """The envelopes of all states."""
-        return self._respond(request, max_age, self._list, max(self._ages))
+        headers = self._headers(max_age)
+        if self._is_known(scope):
+            return Ready(304, headers)
+        envelopes = (_envelope(state.snapshot(), age, stale) for state, age, stale in self._parts)
+        return _whole(headers, b'{"data":[%b]}' % b",".join(envelopes))
 
-    def unchanged(self, *, max_age: float | None) -> Response:
+    def unchanged(self, max_age: float | None) -> Response:
         """304, whatever the request's validators: the end of a wait in which nothing came."""
-        age = max(self._ages)
-        _require_fresh(age, max_age)
-        return Response(status_code=304, headers=self._headers(age))
+        return Ready(304, self._headers(max_age))
 
-    def _respond(
-        self, request: Request, max_age: float | None, body: Callable[[], bytes], age: float
-    ) -> Response:
-        _require_fresh(age, max_age)
-        headers = self._headers(age)
-        if unchanged(request.headers.getlist("if-none-match"), self.position):
-            return Response(status_code=304, headers=headers)
-        return Response(body(), headers=headers, media_type="application/json")
+    def _is_known(self, scope: Scope) -> bool:
+        validators = [value for name, value in scope["headers"] if name == b"if-none-match"]
+        return bool(validators) and unchanged(validators, self.position)
 
-    def _headers(self, age: float) -> dict[str, str]:
-        return {
-            "etag": f'"{self.position}"',
-            "cache-control": "no-cache",
-            "age": str(int(age)),
-            "sluice-stale": "true" if any(self._stale) else "false",
-        }
+    def _headers(self, max_age: float | None) -> Headers:
+        if max_age is not None and self._age > max_age:
+            raise NotReady(
+                f"the answer would be {self._age:.3f} s old, at most {max_age:g} s were asked for"
+            )
+        return [
+            (b"etag", b'"%d-%d"' % self.position),
+            (b"cache-control", b"no-cache"),
+            (b"age", b"%d" % self._age),
+            (b"sluice-stale", b"true" if self.stale else b"false"),
+        ]
 
-    def _list(self) -> bytes:
-        envelopes = (
-            self._envelope(number, state.snapshot().raw)
-            for number, state in enumerate(self._states)
-        )
-        return b'{"data":[%b]}' % b",".join(envelopes)
 
-    def _envelope(self, number: int, raw: bytes) -> bytes:
-        """The encoded snapshot, opened at its end for what holds only now."""
-        stale = b"true" if self._stale[number] else b"false"
-        return b'%b,"age":%.3f,"stale":%b}' % (raw[:-1], self._ages[number], stale)
+def _whole(headers: Headers, body: bytes) -> Response:
+    headers += [
+        (b"content-length", b"%d" % len(body)),
+        (b"content-type", b"application/json"),
+    ]
+    return Ready(200, headers, body)
+
+
+def _envelope(snapshot: Envelope, age: float, stale: bool) -> bytes:
+    """The encoded snapshot, opened at its end for what holds only now."""
+    return b'%b,"age":%.3f,"stale":%b}' % (snapshot.raw[:-1], age, b"true" if stale else b"false")
 
 
 def is_stale(hub: Hub, state: State, now: float, after: float) -> bool:
@@ -82,8 +118,3 @@ def is_stale(hub: Hub, state: State, now: float, after: float) -> bool:
         upstream, since = hub.status
         return upstream == "down" and now - since >= after
     return hub.health.stale(state.channel, state.received, now, after)
-
-
-def _require_fresh(age: float, max_age: float | None) -> None:
-    if max_age is not None and age > max_age:
-        raise NotReady(f"the answer would be {age:.3f} s old, at most {max_age:g} s were asked for")

@@ -39,7 +39,7 @@ Wait = Annotated[
     ),
 ]
 
-_TAG = re.compile(r'"([^"]*)"')
+_TAG = re.compile(rb'"([^"]*)"')
 
 
 def channel_of(kind: Kind, market: str, scale: int | None = None) -> Channel:
@@ -76,9 +76,10 @@ def position_in(text: str | None) -> Position | None:
     return position
 
 
-def unchanged(validators: Iterable[str], position: Position) -> bool:
+def unchanged(validators: Iterable[bytes], position: Position) -> bool:
     """Whether ``If-None-Match`` (RFC 9110, 13.1.2) names the position or any (``*``)."""
-    return any(line.strip() == "*" or str(position) in _TAG.findall(line) for line in validators)
+    tag = b"%d-%d" % position
+    return any(line.strip() == b"*" or tag in _TAG.findall(line) for line in validators)
 
 
 def _channel(text: str) -> Channel:

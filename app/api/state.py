@@ -10,8 +10,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from app.api.answers import Answer
+from app.api.answers import Answer, Question
 from app.api.deps import HubDep, Limits, LimitsDep, MarketsDep, WishesDep
 from app.api.parameters import (
     After,
@@ -37,6 +38,9 @@ from app.upstream.markets import Markets
 FIRST_STATE = 2.0
 """Seconds to wait for the first state of a channel."""
 
+QUESTION = "sluice.question"
+"""Where in the scope the question stands that the answer belongs to, if it may be asked again."""
+
 LOOK = 0.05
 """Seconds between looks for the first state under a wildcard."""
 
@@ -45,9 +49,9 @@ class Reader:
     """Finds the states a request asks for, following their channels, and answers with them."""
 
     def __init__(
-        self, request: Request, hub: Hub, wishes: Wishes, markets: Markets, limits: Limits
+        self, scope: Scope, hub: Hub, wishes: Wishes, markets: Markets, limits: Limits
     ) -> None:
-        self._request = request
+        self._scope = scope
         self._hub = hub
         self._wishes = wishes
         self._markets = markets
@@ -67,17 +71,33 @@ class Reader:
         await self._first([channel])
         if after is not None and wait:
             await self._newer(channel, after, wait)
-        [state] = self._known([channel])
-        answer = self._answer([state])
-        if after is not None and state.position <= after:
-            return answer.unchanged(max_age=max_age)
-        return answer.single(self._request, max_age=max_age, limit=limit)
+        question = Question(channel, max_age, limit)
+        answer = self._answer(self._known([channel]))
+        if after is None:
+            self._scope[QUESTION] = question
+        elif answer.position <= after:
+            return answer.unchanged(max_age)
+        return answer.single(self._scope, question)
+
+    def at_once(self, question: Question) -> Response | None:
+        """The answer to a question that was answered before; None if it needs a wait."""
+        state = self._hub.store.get(question.channel)
+        if state is None:
+            return None
+        channels = (question.channel,)
+        authorise(channels, self.limits)
+        answer = self._answer((state,))
+        response = answer.single(self._scope, question)
+        if answer.stale or self._hub.health is None:
+            self._admit(channels)  # what is live is followed already
+        self._wishes.touch(channels, _now())
+        return response
 
     async def several(self, channels: Sequence[Channel], max_age: float | None) -> Response:
         """The states of several channels, all of one moment; wildcards mean all that are known."""
         await self._follow(channels)
         await self._first(channels)
-        return self._answer(self._known(channels)).several(self._request, max_age=max_age)
+        return self._answer(self._known(channels)).several(self._scope, max_age)
 
     def _answer(self, states: Sequence[State]) -> Answer:
         return Answer(self._hub, states, stale_after=self.limits.stale_after)
@@ -90,11 +110,15 @@ class Reader:
         for channel in channels:
             if not self._heard(channel):
                 await self._markets.require(channel)
-        health, now = self._hub.health, asyncio.get_running_loop().time()
+        self._admit(channels)
+        self._wishes.touch(channels, _now())
+
+    def _admit(self, channels: Sequence[Channel]) -> None:
+        """Raise NotReady if following those that are not followed yet would be too many."""
+        health = self._hub.health
         more = [one for one in channels if health is None or health.following_of(one) is None]
         if more:
-            self._wishes.admit(more, now)
-        self._wishes.touch(channels, now)
+            self._wishes.admit(more, _now())
 
     async def _first(self, channels: Sequence[Channel]) -> None:
         """Wait until something is known of every channel; raises NotReady when that takes long."""
@@ -114,7 +138,6 @@ class Reader:
 
         Raises NotReady when the process shuts down.
         """
-        clock = asyncio.get_running_loop().time
         self._wishes.hold([channel])
         try:
             async with asyncio.timeout(wait):
@@ -123,7 +146,7 @@ class Reader:
         except TimeoutError:
             return
         finally:
-            self._wishes.release([channel], clock())
+            self._wishes.release([channel], _now())
 
     async def _event(self, channel: Channel) -> None:
         if channel.wildcard:
@@ -150,6 +173,11 @@ class Reader:
         return list(found.values())
 
 
+def _now() -> float:
+    """Monotonic seconds, as the wishes count them."""
+    return asyncio.get_running_loop().time()
+
+
 def _subject(state: State) -> str:
     return state.channel.subject
 
@@ -162,7 +190,7 @@ def _some(channels: Sequence[Channel]) -> str:
 async def _reader(
     request: Request, hub: HubDep, wishes: WishesDep, markets: MarketsDep, limits: LimitsDep
 ) -> Reader:
-    return Reader(request, hub, wishes, markets, limits)
+    return Reader(request.scope, hub, wishes, markets, limits)
 
 
 ReaderDep = Annotated[Reader, Depends(_reader)]

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api import catalogue, health, private, problems, schemas, state
 from app.api.admission import Admission
 from app.api.deps import Limits, State
+from app.api.fastpath import FastPath
 from app.api.guard import Guard
 from app.domain.channel import Channel, Kind
 from app.domain.event import Data, Entry, Event
@@ -103,7 +104,7 @@ class Gateway:
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)
-        stack = self.app.build_middleware_stack()
+        stack = FastPath(self.app.build_middleware_stack())
         self.app.middleware_stack = Guard(stack, allowed_hosts=hosts)
         self._stack: ASGIApp = self.app
         if loaded:

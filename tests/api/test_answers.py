@@ -28,10 +28,10 @@ async def test_an_unchanged_answer_may_be_too_old() -> None:
     gateway = Gateway()
     gateway.hear(price("BTC_USDT", "1", age=3))
     answer = Answer(gateway.hub, states(gateway, "lastprice:BTC_USDT"), stale_after=30)
-    assert answer.unchanged(max_age=60).status_code == 304
-    assert answer.unchanged(max_age=None).status_code == 304
+    assert answer.unchanged(60).status_code == 304
+    assert answer.unchanged(None).status_code == 304
     with pytest.raises(NotReady, match="at most 1 s"):
-        answer.unchanged(max_age=1)
+        answer.unchanged(1)
 
 
 async def test_what_no_leader_follows_is_stale() -> None:

@@ -1,0 +1,203 @@
+"""The same question again: answered as the first time, without the routing."""
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from app.api.deps import Limits
+from app.api.fastpath import LONGEST, FastPath
+from app.api.guard import Guard
+from app.domain.channel import Channel
+from app.main import create_app
+from app.settings import Settings
+from tests import given
+from tests.api.harness import Gateway, is_problem, live, lost, price
+
+PRICE = "/v1/lastprice/BTC_USDT"
+
+
+class Routed(Gateway):
+    """A gateway that tells which requests were routed."""
+
+    def __init__(self, *, limits: Limits | None = None, most: int = 100) -> None:
+        super().__init__(limits=limits)
+        self.routed: list[str] = []
+        routing = self.app.build_middleware_stack()
+
+        async def told(scope: Scope, receive: Receive, send: Send) -> None:
+            self.routed.append(scope["path"])
+            await routing(scope, receive, send)
+
+        self.app.middleware_stack = Guard(FastPath(told, most=most), allowed_hosts=["*"])
+
+    async def again(self, path: str, **headers: str) -> httpx.Response:
+        """The answer to a path that was asked for before; only the latter is routed."""
+        await self.get(path)
+        self.routed.clear()
+        return await self.get(path, **headers)
+
+
+def known() -> Routed:
+    gateway = Routed()
+    gateway.hear(
+        price("BTC_USDT", "1", age=7),
+        given.ticker("BTC_USDT", "1"),
+        given.trades("BTC_USDT", [given.row(str(number)) for number in range(80)]),
+        given.book("BTC_USDT", asks=[("3", "1"), ("2", "1")], bids=[("1", "5")], full=True),
+    )
+    gateway.report(lastprice=live(), ticker=live(), trade=live(), depth_BTC_USDT=lost(40))
+    return gateway
+
+
+def timeless(response: httpx.Response) -> tuple[int, object, object]:
+    """An answer without its age."""
+    body = {**json.loads(response.content), "age": None}
+    headers = [pair for pair in response.headers.raw if pair[0] not in {b"age", b"content-length"}]
+    return response.status_code, headers, body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        PRICE,
+        "/v1/ticker/BTC_USDT",
+        "/v1/lastprice/BTC%5FUSDT?max_age=60",
+        "/v1/trades/BTC_USDT",
+        "/v1/trades/BTC_USDT?limit=2&limit=3",
+        "/v1/trades/BTC_USDT?unheard=of",
+        "/v1/depth/BTC_USDT",
+        "/v1/depth/BTC_USDT?scale=0&limit=1",
+    ],
+)
+async def test_is_answered_as_before(path: str) -> None:
+    gateway = known()
+    first = await gateway.get(path)
+    again = await gateway.again(path)
+    assert timeless(again) == timeless(first)
+    assert again.status_code == 200
+    assert gateway.routed == []
+
+
+async def test_tells_what_holds_now() -> None:
+    gateway = known()
+    await gateway.get(PRICE)
+    gateway.hear(price("BTC_USDT", "2"))
+    gateway.report(lastprice=lost(40))
+    response = await gateway.again(PRICE)
+    assert gateway.routed == []
+    assert response.json()["data"]["price"] == "2"
+    assert response.json()["stale"] is True
+    assert response.headers["etag"] == '"7-5"'
+
+
+async def test_is_304_where_the_position_is_named() -> None:
+    gateway = known()
+    response = await gateway.again(PRICE, if_none_match='"7-1"')
+    assert gateway.routed == []
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["age"] == "7"
+    assert response.headers["sluice-stale"] == "false"
+
+
+async def test_is_counted_by_its_route() -> None:
+    gateway = known()
+    await gateway.again(PRICE)
+    count = gateway.metrics.requests.labels("/v1/lastprice/{symbol}", 200)
+    assert count._value.get() == 2
+
+
+async def test_keeps_the_channel_followed() -> None:
+    gateway = Routed()
+    gateway.hear(given.book("BTC_USDT", asks=[("3", "1")], full=True))
+    await gateway.get("/v1/depth/BTC_USDT")
+    gateway.wishes._until.clear()
+    await gateway.again("/v1/depth/BTC_USDT")
+    assert gateway.routed == []
+    assert gateway.wishes.own(0) == {Channel.parse("depth:BTC_USDT:0")}
+
+
+def forget(gateway: Gateway) -> None:
+    gateway.forget("lastprice:BTC_USDT")
+    gateway.markets.rows.clear()
+
+
+def refuse(gateway: Gateway) -> None:
+    gateway.limits = Limits(anonymous=False)
+
+
+def age(gateway: Gateway) -> None:
+    gateway.hear(price("BTC_USDT", "1", age=90))
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "title"),
+    [(forget, 404, "unknown channel"), (refuse, 401, "not allowed"), (age, 503, "not ready")],
+)
+async def test_a_refusal_is_the_routes(
+    change: Callable[[Gateway], None], status: int, title: str
+) -> None:
+    gateway = known()
+    path = f"{PRICE}?max_age=60"
+    assert (await gateway.get(path)).status_code == 200
+    change(gateway)
+    is_problem(await gateway.again(path), status, title)
+    assert gateway.routed == [PRICE]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS"])
+async def test_other_methods_are_refused_as_before(method: str) -> None:
+    gateway = known()
+    await gateway.get(PRICE)
+    async with gateway.client() as client:
+        assert (await client.request(method, PRICE)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/ticker",
+        "/v1/state?channels=ticker:BTC_USDT",
+        f"{PRICE}?after=6-1",
+        f"{PRICE}?after=7-1",
+        f"{PRICE}?x={'x' * LONGEST}",
+        f"{PRICE}?max_age=1",
+        "/v1/lastprice/ETH_USDT?max_age=soon",
+        "/v1/markets/BTC_USDT",
+    ],
+)
+async def test_everything_else_is_routed(path: str) -> None:
+    gateway = known()
+    await gateway.again(path)
+    assert len(gateway.routed) == 1
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    gateway = Routed(most=2)
+    gateway.hear(price("BTC_USDT", "1"))
+    queries = ("", "?max_age=50", "?max_age=60")
+    for query in queries:
+        await gateway.get(PRICE + query)
+    gateway.routed.clear()
+    for query in queries[::-1]:
+        await gateway.get(PRICE + query)
+    assert 1 <= len(gateway.routed) < 3
+
+
+async def test_other_origins_are_told_as_before() -> None:
+    origin = "https://a.example"
+    settings = Settings.model_construct(allowed_hosts=("*",), cors_origins=(origin,))
+    gateway = known()
+    gateway._stack = create_app(settings)
+    for _ in range(2):
+        response = await gateway.get(PRICE, origin=origin)
+        assert response.headers["access-control-allow-origin"] == origin
+
+
+async def test_a_foreign_host_is_refused_as_before() -> None:
+    gateway = known()
+    gateway._stack = create_app(Settings.model_construct(allowed_hosts=("gateway",)))
+    assert (await gateway.get(PRICE)).status_code == 200
+    assert (await gateway.get(PRICE, host="evil.example")).status_code == 421
