@@ -55,7 +55,7 @@ class Channel(NamedTuple):
     @property
     def everything(self) -> "Channel":
         """The wildcard of this kind."""
-        return Channel(self.kind, "*")
+        return _EVERYTHING[self.kind]
 
     @property
     def market(self) -> str | None:
@@ -74,6 +74,9 @@ class Channel(NamedTuple):
     def covers(self, other: "Channel") -> bool:
         """Whether following this one brings ``other`` too."""
         return self == other or (self.wildcard and self.kind is other.kind)
+
+
+_EVERYTHING = {kind: Channel(kind, "*") for kind in Kind}
 
 
 def depth(market: str, scale: int) -> Channel:
