@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,7 @@ def asked(opening: Opening, path: str, seconds: int, *, again: bool = False) -> 
     """Ask as fast as answers come; `again` with the ETag of the first answer."""
     with opening() as server:
         url = server.url(path)
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 -- our own URL
-            size, etag = len(answer.read()), answer.headers.get("etag")
+        size, etag = _settled(url)
         header = ["-H", f"If-None-Match: {etag}"] if again else []
         before = cpu_seconds(server.pid)
         said = subprocess.run(
@@ -32,14 +32,27 @@ def asked(opening: Opening, path: str, seconds: int, *, again: bool = False) -> 
             check=True,
         ).stdout
         spent = cpu_seconds(server.pid) - before
-    if "Non-2xx" in said:
-        raise SystemExit(said)
+        changed = _settled(url)[1] != etag
+    if "Non-2xx" in said or changed:
+        raise SystemExit(f"not what was to be measured:\n{said}")
     count, took = re.search(r"(\d+) requests in ([\d.]+)s", said).groups()  # type: ignore[union-attr] # wrk's line
     return {
         "requests_per_s": int(count) / float(took),
         "cpu_us": spent * 1e6 / int(count),
         "bytes": size,
     }
+
+
+def _settled(url: str) -> tuple[int, str | None]:
+    """The size and the validator of an answer that does not change any more."""
+    seen: set[str | None] = set()
+    while True:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 -- our own URL
+            size, etag = len(answer.read()), answer.headers.get("etag")
+        if etag in seen:
+            return size, etag
+        seen.add(etag)
+        time.sleep(0.3)
 
 
 @contextmanager
