@@ -21,8 +21,8 @@ from app.hub.hub import Hub
 Headers = list[tuple[bytes, bytes]]
 
 
-class Question(NamedTuple):
-    """What is asked of one channel.
+class Wanted(NamedTuple):
+    """What is wanted of one channel.
 
     ``max_age``: seconds; older is not served. ``limit``: trades, or levels of each side, at most.
     """
@@ -62,13 +62,13 @@ class Answer:
             self.stale |= stale
             self.position = max(self.position, state.position)
 
-    def single(self, scope: Scope, question: Question) -> Response:
+    def single(self, scope: Scope, wanted: Wanted) -> Response:
         """The envelope of the one state."""
-        headers = self._headers(question.max_age)
+        headers = self._headers(wanted.max_age)
         if self._is_known(scope):
             return Ready(304, headers)
         [(state, age, stale)] = self._parts
-        return _whole(headers, _envelope(state.snapshot(question.limit), age, stale))
+        return _whole(headers, _envelope(state.snapshot(wanted.limit), age, stale))
 
     def several(self, scope: Scope, max_age: float | None) -> Response:
         """The envelopes of all states."""

@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from app.api.admission import Admission
 from app.hub.hub import Hub
@@ -33,36 +34,37 @@ class State(TypedDict):
     process: str
 
 
-def _state(connection: HTTPConnection) -> State:
-    return cast("State", connection.scope["state"])
+def state_of(scope: Scope) -> State:
+    """What the lifespan gave to the request."""
+    return cast("State", scope["state"])
 
 
 async def _hub(connection: HTTPConnection) -> Hub:
-    return _state(connection)["hub"]
+    return state_of(connection.scope)["hub"]
 
 
 async def _admission(connection: HTTPConnection) -> Admission:
-    return _state(connection)["admission"]
+    return state_of(connection.scope)["admission"]
 
 
 async def _wishes(connection: HTTPConnection) -> Wishes:
-    return _state(connection)["wishes"]
+    return state_of(connection.scope)["wishes"]
 
 
 async def _markets(connection: HTTPConnection) -> Markets:
-    return _state(connection)["markets"]
+    return state_of(connection.scope)["markets"]
 
 
 async def _metrics(connection: HTTPConnection) -> Metrics:
-    return _state(connection)["metrics"]
+    return state_of(connection.scope)["metrics"]
 
 
 async def _process(connection: HTTPConnection) -> str:
-    return _state(connection)["process"]
+    return state_of(connection.scope)["process"]
 
 
 async def _limits(connection: HTTPConnection) -> Limits:
-    return _state(connection)["limits"]
+    return state_of(connection.scope)["limits"]
 
 
 HubDep = Annotated[Hub, Depends(_hub)]

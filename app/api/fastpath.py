@@ -1,20 +1,27 @@
 """The same question again, answered ahead of the routing.
 
-FastAPI's routing and validation cost several times what an answer from ready bytes costs. So what
-they made of a request's target is kept, and the same target is answered from the store if that can
-be done at once. Everything else, every refusal among it, takes the road through FastAPI.
+FastAPI's routing and validation cost several times what an answer from ready bytes costs, and most
+of opening a stream. So what they made of a request's target is kept, and the same target is
+answered from it if that can be done at once. Everything else, every refusal among it, takes the
+road through FastAPI.
 """
 
-from starlette.responses import Response
+from collections.abc import Callable
+
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.answers import Question
-from app.api.state import QUESTION, Reader
 from app.errors import ClientError
 
-LONGEST = 100
+AGAIN = "sluice.again"
+"""Where a route leaves the ``Question`` in the scope, if its target may be asked again."""
+
+LONGEST = 250
 """Bytes of a query string that is kept."""
+
+Question = Callable[[Scope], ASGIApp | None]
+"""What a target asks, read and validated: the answer to a request as of now, rights and limits
+judged anew; None if it needs a wait. Raises ClientError for a refusal."""
 
 
 class FastPath:
@@ -31,24 +38,22 @@ class FastPath:
             return
         target = scope["path"], scope["query_string"]
         known = self._known.get(target)
-        if known is not None and (response := _answer(scope, known[0])) is not None:
+        if known is not None and (answer := _at_once(known[0], scope)) is not None:
             scope["route"] = known[1]
-            await response(scope, receive, send)
+            await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
-        if QUESTION in scope and len(scope["query_string"]) <= LONGEST:
+        if AGAIN in scope and len(scope["query_string"]) <= LONGEST:
             self._keep(target, scope)
 
     def _keep(self, target: tuple[str, bytes], scope: Scope) -> None:
         if len(self._known) >= self._most:
             self._known.clear()
-        self._known[target] = scope[QUESTION], scope["route"]
+        self._known[target] = scope[AGAIN], scope["route"]
 
 
-def _answer(scope: Scope, question: Question) -> Response | None:
-    state = scope["state"]
-    reader = Reader(scope, state["hub"], state["wishes"], state["markets"], state["limits"])
+def _at_once(question: Question, scope: Scope) -> ASGIApp | None:
     try:
-        return reader.at_once(question)
+        return question(scope)
     except ClientError:
         return None

@@ -6,14 +6,16 @@ yet a request waits up to ``FIRST_STATE`` seconds.
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.api.answers import Answer, Question
-from app.api.deps import HubDep, Limits, LimitsDep, MarketsDep, WishesDep
+from app.api.answers import Answer, Wanted
+from app.api.deps import HubDep, Limits, LimitsDep, MarketsDep, WishesDep, state_of
+from app.api.fastpath import AGAIN
 from app.api.parameters import (
     After,
     MaxAge,
@@ -37,9 +39,6 @@ from app.upstream.markets import Markets
 
 FIRST_STATE = 2.0
 """Seconds to wait for the first state of a channel."""
-
-QUESTION = "sluice.question"
-"""Where in the scope the question stands that the answer belongs to, if it may be asked again."""
 
 LOOK = 0.05
 """Seconds between looks for the first state under a wildcard."""
@@ -71,23 +70,23 @@ class Reader:
         await self._first([channel])
         if after is not None and wait:
             await self._newer(channel, after, wait)
-        question = Question(channel, max_age, limit)
+        wanted = Wanted(channel, max_age, limit)
         answer = self._answer(self._known([channel]))
         if after is None:
-            self._scope[QUESTION] = question
+            self._scope[AGAIN] = partial(_at_once, wanted)
         elif answer.position <= after:
             return answer.unchanged(max_age)
-        return answer.single(self._scope, question)
+        return answer.single(self._scope, wanted)
 
-    def at_once(self, question: Question) -> Response | None:
-        """The answer to a question that was answered before; None if it needs a wait."""
-        state = self._hub.store.get(question.channel)
+    def at_once(self, wanted: Wanted) -> Response | None:
+        """The answer to what was answered before; None if it needs a wait."""
+        state = self._hub.store.get(wanted.channel)
         if state is None:
             return None
-        channels = (question.channel,)
+        channels = (wanted.channel,)
         authorise(channels, self.limits)
         answer = self._answer((state,))
-        response = answer.single(self._scope, question)
+        response = answer.single(self._scope, wanted)
         if answer.stale or self._hub.health is None:
             self._admit(channels)  # what is live is followed already
         self._wishes.touch(channels, _now())
@@ -185,6 +184,12 @@ def _subject(state: State) -> str:
 def _some(channels: Sequence[Channel]) -> str:
     shown = ", ".join(map(str, channels[:5]))
     return shown if len(channels) <= 5 else f"{shown} and {len(channels) - 5} more"
+
+
+def _at_once(wanted: Wanted, scope: Scope) -> Response | None:
+    state = state_of(scope)
+    reader = Reader(scope, state["hub"], state["wishes"], state["markets"], state["limits"])
+    return reader.at_once(wanted)
 
 
 async def _reader(

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.api.admission import Admission
-from app.api.deps import AdmissionDep, HubDep, LimitsDep, MarketsDep, WishesDep
+from app.api.deps import State, state_of
+from app.api.fastpath import AGAIN
 from app.api.outlet import SendOutlet, connection
 from app.api.parameters import channels_in
 from app.api.rights import authorise
@@ -34,6 +35,8 @@ PATIENCE = 2.0
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 MEDIA_TYPE = "text/event-stream"
+_HEAD = tuple(StreamingResponse((), headers=HEADERS, media_type=MEDIA_TYPE).raw_headers)
+_LAST_HEAD = (*_HEAD, (b"connection", b"close"))
 
 router = APIRouter()
 
@@ -61,37 +64,30 @@ class _Seat:
 class EventStream(Response):
     """Starts the response and joins the hub, which keeps the stream until its client is gone.
 
-    Where the connection can be taken, the request ends there and then.
+    Where the connection can be taken, the request ends there and then. Raises NotReady and
+    TooManyStreams if it must not begin now.
     """
 
     media_type = MEDIA_TYPE
 
-    def __init__(
-        self,
-        hub: Hub,
-        channels: frozenset[Channel],
-        after: str | None,
-        *,
-        wishes: Wishes,
-        admission: Admission,
-        client: str,
-    ) -> None:
-        super().__init__(headers=HEADERS)
-        del self.headers["content-length"]
-        self._hub = hub
+    def __init__(self, state: State, channels: frozenset[Channel], after: str, client: str) -> None:
+        self.background = None
+        self._hub = state["hub"]
         self._channels = channels
         self._after = after
-        self._seat = partial(_Seat, channels, client, wishes, admission)
+        self._hub.require_open()
+        state["admission"].check(client)
+        state["wishes"].admit(channels, asyncio.get_running_loop().time())
+        self._seat = partial(_Seat, channels, client, state["wishes"], state["admission"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve until the client goes or the hub ends the stream."""
         direct = connection(scope)
-        if direct is not None:
-            self.headers["connection"] = "close"
+        headers = _HEAD if direct is None else _LAST_HEAD
         with ExitStack() as held:
             seat = self._seat()
             held.callback(seat.leave)
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             outlet = SendOutlet() if direct is None else direct.take()
             if outlet is None:
                 return
@@ -114,11 +110,6 @@ class EventStream(Response):
 )
 async def stream(
     request: Request,
-    hub: HubDep,
-    wishes: WishesDep,
-    markets: MarketsDep,
-    limits: LimitsDep,
-    admission: AdmissionDep,
     channels: Annotated[
         list[str] | None,
         Query(description="`kind:subject`, comma separated, or the parameter repeated"),
@@ -132,27 +123,36 @@ async def stream(
     last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
     """Snapshots first, then updates; see the API guide for ids, gaps, resets and heartbeats."""
-    client = request.client.host if request.client else ""
+    state = state_of(request.scope)
     try:
         wanted = _read(channels)
-        authorise(wanted, limits)
-        await _require(markets, wanted)
+        authorise(wanted, state["limits"])
+        await _require(state["markets"], wanted)
         # judged after the only wait, so that what holds here still holds when the stream begins
-        hub.require_open()
-        admission.check(client)
-        wishes.admit(wanted, asyncio.get_running_loop().time())
+        begun = _begun(request.scope, wanted, last_event_id_header or after or last_event_id)
     except (NotReady, TooManyStreams) as error:
         if MEDIA_TYPE in request.headers.get("accept", ""):
-            return _farewell(error, hub)
+            return _farewell(error, state["hub"])
         raise
-    return EventStream(
-        hub,
-        wanted,
-        last_event_id_header or after or last_event_id,
-        wishes=wishes,
-        admission=admission,
-        client=client,
-    )
+    if not (after or last_event_id):  # a position in the target is not asked for twice
+        request.scope[AGAIN] = partial(_at_once, wanted)
+    return begun
+
+
+def _begun(scope: Scope, channels: frozenset[Channel], after: str | None) -> EventStream:
+    client = scope["client"][0] if scope["client"] else ""
+    return EventStream(state_of(scope), channels, after or "", client)
+
+
+def _at_once(channels: frozenset[Channel], scope: Scope) -> EventStream | None:
+    """The same stream for one more client, if the exchange has all its channels for certain."""
+    state = state_of(scope)
+    authorise(channels, state["limits"])
+    store = state["hub"].store
+    if not all(channel.wildcard or store.get(channel) for channel in channels):
+        return None
+    ids = (value for name, value in scope["headers"] if name == b"last-event-id")
+    return _begun(scope, channels, next(ids, b"").decode("latin-1"))
 
 
 def _read(texts: Iterable[str] | None) -> frozenset[Channel]:

@@ -28,8 +28,6 @@ from app.hub.subscription import SLICE, End, Outlet, Subscription
 from app.hub.watchers import Watchers
 from app.telemetry import Metrics
 
-RETRY = 2000
-"""The reconnection time that a stream begins with, in ms."""
 STALL = 12.0
 """Seconds after which a client that takes nothing is aborted."""
 FLUSH = 0.5
@@ -153,7 +151,7 @@ class Hub:
         self._subscriptions[subscription] = None
         self._catching_up[subscription] = None
         self._metrics.streams.set(len(self._subscriptions))
-        self._write(subscription, self._status.spelt(retry=RETRY))
+        self._write(subscription, self._status.opening)
         subscription.told = self._status.version
         self._start(subscription, after)
         if self.draining:  # it was let in before, and has waited for its turn since

@@ -5,15 +5,21 @@ import time
 from app.domain.health import Upstream
 from app.hub import sse
 
+RETRY = 2000
+"""The reconnection time that a stream begins with, in ms."""
+
 
 class Status:
-    """The upstream's status and since when it holds; ``version`` grows with every change."""
+    """The upstream's status and since when it holds; ``version`` grows with every change.
+
+    ``block`` tells a change, ``opening`` stands at the beginning of a stream.
+    """
 
     def __init__(self) -> None:
         self.version = 0
         self.upstream: Upstream = "down"
         self.since = time.time()
-        self.block = self.spelt()
+        self._spell()
 
     def change(self, upstream: Upstream, since: float) -> bool:
         """Take what is reported; False if it says nothing new."""
@@ -21,10 +27,10 @@ class Status:
             return False
         self.version += 1
         self.upstream, self.since = upstream, since
-        self.block = self.spelt()
+        self._spell()
         return True
 
-    def spelt(self, *, retry: int | None = None) -> bytes:
-        """The block that tells it; ``retry`` is the reconnection time in ms."""
+    def _spell(self) -> None:
         fields = {"type": "status", "upstream": self.upstream, "since": round(self.since, 3)}
-        return sse.control(fields, retry=retry)
+        self.block = sse.control(fields)
+        self.opening = sse.control(fields, retry=RETRY)

@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import catalogue, health, private, problems, schemas, state
+from app.api import catalogue, health, private, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
@@ -27,6 +27,7 @@ from app.hub.wishes import Wishes
 from app.telemetry import Metrics
 from app.upstream.markets import Markets
 from tests import given
+from tests.e2e.process import soon
 
 SCALES = [{"scale": "0.01", "index": 0}, {"scale": "0.1", "index": 1}]
 PINNED = frozenset(map(Channel.parse, ("lastprice:*", "ticker:*", "trade:*")))
@@ -68,6 +69,9 @@ class FakeMarkets:
         self._ask()
         return SCALES if symbol in self.rows else []
 
+    def knows(self, channel: Channel) -> bool:
+        return channel.market in self.rows
+
     async def require(self, channel: Channel) -> None:
         self._ask()
         if channel.market is not None and channel.market not in self.rows:
@@ -98,9 +102,10 @@ class Gateway:
         self.wishes = Wishes(pinned, linger=60.0, limit=limit)
         self.markets = FakeMarkets()
         self.limits = limits or Limits()
+        self.admission = Admission(most=10, most_per_client=10)
         self._sequencer = Sequencer(7, Store())
         self.app = FastAPI(redirect_slashes=False)
-        for room in (state, catalogue, private, health):
+        for room in (stream, state, catalogue, private, health):
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)
@@ -113,7 +118,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given_by_lifespan: State = {
             "hub": self.hub,
-            "admission": Admission(most=10, most_per_client=10),
+            "admission": self.admission,
             "wishes": self.wishes,
             "markets": cast("Markets", self.markets),
             "metrics": self.metrics,
@@ -132,6 +137,15 @@ class Gateway:
         async with self.client() as client:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             return await client.get(path, headers=named)
+
+    async def stream(self, path: str, **headers: str) -> httpx.Response:
+        """What a stream brings before its end, which comes once it has been let in."""
+        async with asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(self.get(path, **headers))
+            await soon(lambda: asked.done() or len(self.hub))
+            for subscription in list(self.hub._subscriptions):
+                self.hub.end(subscription, "lifetime")
+        return asked.result()
 
     def hear(self, *events: Event) -> Entry:
         """What the broker would bring of ``events``."""

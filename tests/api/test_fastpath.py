@@ -15,8 +15,10 @@ from app.main import create_app
 from app.settings import Settings
 from tests import given
 from tests.api.harness import Gateway, is_problem, live, lost, price
+from tests.oracle.sse import read
 
 PRICE = "/v1/lastprice/BTC_USDT"
+STREAM = "/v1/stream?channels=lastprice:BTC_USDT"
 
 
 class Routed(Gateway):
@@ -171,6 +173,65 @@ async def test_other_methods_are_refused_as_before(method: str) -> None:
 async def test_everything_else_is_routed(path: str) -> None:
     gateway = known()
     await gateway.again(path)
+    assert len(gateway.routed) == 1
+
+
+async def test_a_stream_is_opened_as_before() -> None:
+    gateway = known()
+    first = await gateway.stream(STREAM)
+    gateway.routed.clear()
+    again = await gateway.stream(STREAM)
+    assert gateway.routed == []
+    assert again.headers.raw == first.headers.raw
+    assert read([again.content])[:-1] == read([first.content])[:-1]
+    assert gateway.metrics.requests.labels("/v1/stream", 200)._value.get() == 2
+
+
+async def test_a_stream_goes_on_from_its_own_position() -> None:
+    gateway = known()
+    seen = gateway.hear(price("BTC_USDT", "2"), price("BTC_USDT", "3")).envelopes[0].position
+    await gateway.stream(STREAM)
+    gateway.routed.clear()
+    again = await gateway.stream(STREAM, last_event_id=str(seen))
+    assert gateway.routed == []
+    _, missed, _ = read([again.content])
+    assert missed.json()["type"] == "update"
+    assert missed.json()["previous"] == str(seen)
+
+
+async def test_one_more_stream_than_allowed_is_told_to_come_back() -> None:
+    gateway = known()
+    await gateway.stream(STREAM)
+    for _ in range(10):
+        gateway.admission.enter("127.0.0.1")
+    gateway.routed.clear()
+    is_problem(await gateway.stream(STREAM), 503, "too many streams")
+    told = await gateway.stream(STREAM, accept="text/event-stream")
+    [farewell] = read([told.content])
+    assert farewell.json()["reason"] == "overload"
+    assert len(gateway.routed) == 2
+
+
+async def test_a_stream_of_what_is_not_heard_is_judged_anew() -> None:
+    gateway = known()
+    await gateway.stream(STREAM)
+    forget(gateway)
+    is_problem(await gateway.stream(STREAM), 404, "unknown channel")
+
+
+async def test_a_stream_of_what_one_may_not_read_any_more_is_refused() -> None:
+    gateway = known()
+    await gateway.stream(STREAM)
+    refuse(gateway)
+    is_problem(await gateway.stream(STREAM), 401, "not allowed")
+
+
+async def test_a_stream_whose_target_names_a_position_is_routed() -> None:
+    gateway = known()
+    target = f"{STREAM}&after=7-1"
+    await gateway.stream(target)
+    gateway.routed.clear()
+    await gateway.stream(target)
     assert len(gateway.routed) == 1
 
 

@@ -30,6 +30,8 @@ def test_what_is_known_changes_nothing() -> None:
 
 
 def test_the_first_block_of_a_stream_tells_when_to_come_back() -> None:
-    [block] = read([Status().spelt(retry=2000)])
+    status = Status()
+    status.change("live", 1.0)
+    [block] = read([status.opening])
     assert block.retry == 2000
-    assert block.json()["type"] == "status"
+    assert block.json() == {"type": "status", "upstream": "live", "since": "1.0"}
