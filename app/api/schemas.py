@@ -34,8 +34,7 @@ def answers(model: str) -> dict[int | str, dict[str, Any]]:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """``responses=`` for errors."""
-    content = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {status: {"description": TROUBLES[status], "content": content} for status in statuses}
+    return {status: {"description": TROUBLES[status], **_PROBLEM} for status in statuses}
 
 
 def state_responses(kind: str | None, *, several: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -85,6 +84,8 @@ def _ref(model: str) -> dict[str, Any]:
     return {"$ref": REF + model}
 
 
+_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
+
 _HEADERS: dict[str, Any] = {
     "ETag": {
         "description": "The position in quotes; of a list the greatest in it",
@@ -125,5 +126,9 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": {"type": "array", "items": _STREAM_EVENT}}},
     },
     **problems(400, 401, 403, 404, 413, 429, 503),
+    "default": {"description": "Any other error", **_PROBLEM},
 }
-"""``responses=`` of the stream. OpenAPI 3.1 writes a stream of events as an array of them."""
+"""``responses=`` of the stream. OpenAPI 3.1 writes a stream of events as an array of them.
+
+With a default FastAPI does not add its own 422, which cannot happen here.
+"""
