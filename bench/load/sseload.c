@@ -95,9 +95,8 @@ static const char *host = "127.0.0.1", *label = "";
 static const char *paths[MAXLIST], *hdrs[MAXLIST];
 static int npaths, nhdrs, port = 8000, nconn = 100, nsrc, maxpend = 64, nslow, rcvbuf, exit_all_closed, verbose;
 static double run_s = 5, wait_s = 60, rate;
-static const char *lat_marks[MAXMARKS], *seq_mark, *match_mark;
+static struct mark { const char *text; size_t len, at; } lat_marks[MAXMARKS], seq_mark, match_mark;
 static int nlat, check_chain;
-static size_t seq_len, match_len;
 
 static struct conn *conns;
 static int ep, pending, ready_n, failed_n, closed_n, started, http_errors, first_bad;
@@ -129,6 +128,8 @@ static double pct_ms(double q) {
     return lat_max / 1000.0;
 }
 
+static struct mark mark(const char *text) { return (struct mark){text, strlen(text), 0}; }
+
 static double mono(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -142,10 +143,19 @@ static uint64_t real_ns(void) {
 static void die(const char *what) { perror(what); exit(2); }
 
 /* ------------------------------ SSE parser -------------------------------- */
-static int int_after(const char *p, size_t n, const char *mark, size_t ml, uint64_t *out) {
-    const char *q = memmem(p, n, mark, ml), *e = p + n;
+/* What follows a mark, NULL if it is not there.  Events of one make have it at the same place. */
+static const char *after(const char *p, size_t n, struct mark *m) {
+    if (m->at + m->len > n || memcmp(p + m->at, m->text, m->len)) {
+        const char *q = memmem(p, n, m->text, m->len);
+        if (!q) return NULL;
+        m->at = (size_t)(q - p);
+    }
+    return p + m->at + m->len;
+}
+
+static int int_after(const char *p, size_t n, struct mark *mark, uint64_t *out) {
+    const char *q = after(p, n, mark), *e = p + n;
     if (!q) return 0;
-    q += ml;
     while (q < e && (*q == ' ' || *q == '"')) q++;
     if (q >= e || *q < '0' || *q > '9') return 0;
     uint64_t v = 0;
@@ -155,18 +165,19 @@ static int int_after(const char *p, size_t n, const char *mark, size_t ml, uint6
 }
 
 /* The string after MARK as a number that stands for it (FNV-1a); 0 = no string there. */
-static uint64_t text_after(const char *p, size_t n, const char *mark) {
-    size_t ml = strlen(mark);
-    const char *q = memmem(p, n, mark, ml), *e = p + n;
-    if (!q || (q += ml) >= e || *q++ != '"') return 0;
+static uint64_t text_after(const char *p, size_t n, struct mark *mark) {
+    const char *q = after(p, n, mark), *e = p + n;
+    if (!q || q >= e || *q++ != '"') return 0;
     uint64_t v = 14695981039346656037ull;
     while (q < e && *q != '"') v = (v ^ (uint64_t)(unsigned char)*q++) * 1099511628211ull;
     return v;
 }
 
 static void chain(struct conn *c, const char *p, size_t n) {
-    uint64_t channel = text_after(p, n, "\"channel\":");
-    uint64_t position = text_after(p, n, "\"position\":"), previous = text_after(p, n, "\"previous\":");
+    static struct mark channel_mark = {"\"channel\":", 10, 0}, position_mark = {"\"position\":", 11, 0},
+        previous_mark = {"\"previous\":", 11, 0};
+    uint64_t channel = text_after(p, n, &channel_mark), position = text_after(p, n, &position_mark),
+        previous = text_after(p, n, &previous_mark);
     int i = 0, known;
     if (!channel) return;           /* a control event */
     while (i < c->nlinks && c->links[i].channel != channel) i++;
@@ -189,19 +200,19 @@ static void data_line(struct conn *c, const char *p, size_t n) {
     c->has_data = 1;
     if (check_chain && !c->slow) chain(c, p, n);
     if (!measuring || c->slow) return;
-    if (match_mark) {
-        if (!memmem(p, n, match_mark, match_len)) return;
+    if (match_mark.text) {
+        if (!after(p, n, &match_mark)) return;
         n_matched++;
     }
     for (int i = 0; i < nlat; i++) {
-        if (!int_after(p, n, lat_marks[i], strlen(lat_marks[i]), &v)) continue;
+        if (!int_after(p, n, &lat_marks[i], &v)) continue;
         uint64_t us = t_recv > v ? (t_recv - v) / 1000 : 0;
         hist[bucket(us)]++;
         lat_n++;
         if (us > lat_max) lat_max = us;
         break;
     }
-    if (seq_mark && int_after(p, n, seq_mark, seq_len, &v)) {
+    if (seq_mark.text && int_after(p, n, &seq_mark, &v)) {
         if (!c->have_seq) {
             c->have_seq = 1;
             c->last_seq = v;
@@ -444,9 +455,9 @@ int main(int argc, char **argv) {
         case 'r': rate = atof(optarg); break;
         case 't': run_s = atof(optarg); break;
         case 'w': wait_s = atof(optarg); break;
-        case 'l': if (nlat < MAXMARKS) lat_marks[nlat++] = optarg; break;
-        case 'q': seq_mark = optarg; seq_len = strlen(optarg); break;
-        case 'm': match_mark = optarg; match_len = strlen(optarg); break;
+        case 'l': if (nlat < MAXMARKS) lat_marks[nlat++] = mark(optarg); break;
+        case 'q': seq_mark = mark(optarg); break;
+        case 'm': match_mark = mark(optarg); break;
         case 'C': check_chain = 1; break;
         case 's': nslow = atoi(optarg); break;
         case 'b': rcvbuf = atoi(optarg); break;
