@@ -56,7 +56,8 @@ def main() -> None:
     without = missing()
     if without:
         say(f"measuring without {', '.join(without)}: not installed")
-    chosen = [one for one in BENCHMARKS.values() if not given.names or one.name in given.names]
+    wanted = set(given.names or BENCHMARKS) - set(without)
+    chosen = [one for one in BENCHMARKS.values() if one.name in wanted]
     for benchmark in chosen:
         results = run(benchmark, quick=given.quick, rounds=given.rounds, without=without)
         say("\n" + report.section(benchmark, results))

@@ -209,7 +209,7 @@ def handwritten() -> Iterator[Server]:
 
 
 def missing() -> list[str]:
-    """What cannot be measured here, for want of a program."""
+    """The peers and benchmarks that cannot be measured here, for want of a program."""
     programs = {"nchan": "nginx", "nchan+redis": "redis-server", "rest": "wrk"}
     found = [name for name, program in programs.items() if not shutil.which(program, path=PATH)]
     return found if NCHAN.exists() else sorted({*found, "nchan", "nchan+redis"})

@@ -1,4 +1,4 @@
-"""Two serving processes over one Redis, against one process by itself, on the same processor."""
+"""Two serving processes over one Redis, against one process over it, on the same processor."""
 
 from functools import partial
 
@@ -8,14 +8,18 @@ from bench.streams import Measures, deliver
 from bench.trials import Benchmark, Goal, Measure
 
 
+TWO, ONE, ALONE = "two workers", "one process", "one without Redis"
+
+
 def alone(clients: int, rate: float, seconds: float) -> Measures:
+    """A process whose broker is its own memory."""
     with servers.sluice() as server:
         return deliver(server, clients, rate, seconds)
 
 
-def together(clients: int, rate: float, seconds: float) -> Measures:
+def over_redis(workers: int, clients: int, rate: float, seconds: float) -> Measures:
     """All processes of the family count, the supervisor too; Redis does not."""
-    command = (str(SLUICE), "serve", "--workers", "2")
+    command = (str(SLUICE), "serve", "--workers", str(workers))
     with servers.redis_server() as port:
         env = {"SLUICE_BROKER_URL": f"redis://127.0.0.1:{port}/0"}
         with servers.sluice(env=env, command=command) as server:
@@ -26,8 +30,9 @@ def cases(quick: bool) -> dict[str, dict[str, Measure]]:
     seconds = 3 if quick else 8
     return {
         f"{clients:,} clients x {rate}/s": {
-            "two workers": partial(together, clients, rate, seconds),
-            "one process": partial(alone, clients, rate, seconds),
+            TWO: partial(over_redis, 2, clients, rate, seconds),
+            ONE: partial(over_redis, 1, clients, rate, seconds),
+            ALONE: partial(alone, clients, rate, seconds),
         }
         for clients, rate in ((1000, 40), (5000, 8))
     }
@@ -39,5 +44,5 @@ WORKERS = Benchmark(
     about="CPU of all serving processes a delivery; Redis is not counted.",
     cases=cases,
     shown=("cpu_us", "p50_ms", "p99_ms", "lost"),
-    goals=(Goal("cpu_us", 1.1, "one process"), Goal("lost", 0)),
+    goals=(Goal("cpu_us", 1.1, ONE), Goal("lost", 0)),
 )
