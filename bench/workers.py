@@ -7,7 +7,6 @@ from bench.machine import SLUICE
 from bench.streams import Measures, deliver
 from bench.trials import Benchmark, Goal, Measure
 
-
 TWO, ONE, ALONE = "two workers", "one process", "one without Redis"
 
 
