@@ -80,7 +80,8 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         app.include_router(router)
     problems.install(app)
     schemas.install(app)
-    front: ASGIApp = FastPath(app.build_middleware_stack())
+    app.add_middleware(FastPath)
+    front: ASGIApp = app.build_middleware_stack()
     if settings.cors_origins:
         front = CORSMiddleware(
             front,

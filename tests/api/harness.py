@@ -96,6 +96,7 @@ class Gateway:
         limit: int = 1000,
         pinned: frozenset[Channel] = PINNED,
         loaded: bool = True,
+        most: int = 100,
     ) -> None:
         self.metrics = Metrics()
         self.hub = Hub(Store(), HubOptions(), self.metrics)
@@ -109,8 +110,8 @@ class Gateway:
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)
-        stack = FastPath(self.app.build_middleware_stack())
-        self.app.middleware_stack = Guard(stack, allowed_hosts=hosts)
+        self.app.add_middleware(FastPath, most=most)
+        self.app.middleware_stack = Guard(self.app.build_middleware_stack(), allowed_hosts=hosts)
         self._stack: ASGIApp = self.app
         if loaded:
             self.load()

@@ -8,8 +8,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import Limits
-from app.api.fastpath import LONGEST, FastPath
-from app.api.guard import Guard
+from app.api.fastpath import LONGEST
+from app.api.state import Reader
 from app.domain.channel import Channel
 from app.main import create_app
 from app.settings import Settings
@@ -24,16 +24,16 @@ STREAM = "/v1/stream?channels=lastprice:BTC_USDT"
 class Routed(Gateway):
     """A gateway that tells which requests were routed."""
 
-    def __init__(self, *, limits: Limits | None = None, most: int = 100) -> None:
-        super().__init__(limits=limits)
+    def __init__(self, *, most: int = 100) -> None:
+        super().__init__(most=most)
         self.routed: list[str] = []
-        routing = self.app.build_middleware_stack()
+        routing = self.app.router.middleware_stack
 
         async def told(scope: Scope, receive: Receive, send: Send) -> None:
             self.routed.append(scope["path"])
             await routing(scope, receive, send)
 
-        self.app.middleware_stack = Guard(FastPath(told, most=most), allowed_hosts=["*"])
+        self.app.router.middleware_stack = told
 
     async def again(self, path: str, **headers: str) -> httpx.Response:
         """The answer to a path that was asked for before; only the latter is routed."""
@@ -147,6 +147,20 @@ async def test_a_refusal_is_the_routes(
     change(gateway)
     is_problem(await gateway.again(path), status, title)
     assert gateway.routed == [PRICE]
+
+
+async def test_a_bug_in_it_is_told_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = known()
+    await gateway.get(PRICE)
+
+    def broken(*_: object) -> None:
+        raise ValueError("a secret detail")
+
+    monkeypatch.setattr(Reader, "at_once", broken)
+    async with gateway.client(raising=False) as client:
+        response = await client.get(PRICE)
+    assert "secret" not in is_problem(response, 500, "internal server error")
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS"])
