@@ -17,6 +17,7 @@ GatewayError
     ├── UnknownChannel       404
     ├── TooManyChannels      413
     ├── TooManyStreams       429 (this client's limit) or 503 (the process's)
+    ├── TooManyRequests      429, with retry-after
     └── NotReady             503 with retry-after
 """
 
@@ -121,6 +122,16 @@ class TooManyStreams(ClientError):
     def __init__(self, detail: str, *, status: int, retry_after: int) -> None:
         super().__init__(detail, retry_after=retry_after)
         self.status = status
+
+
+class TooManyRequests(ClientError):
+    """More requests than one client may make; worth trying again after so many seconds."""
+
+    status = 429
+    title = "too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, retry_after=retry_after)
 
 
 class NotReady(ClientError):

@@ -21,12 +21,15 @@ from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
 from app.api.guard import Guard
+from app.api.limiter import Limiter
+from app.api.quota import Quotas
 from app.bus.broker import Broker
 from app.bus.lease import Lease, OwnLease, RedisLease
 from app.bus.link import Link
 from app.bus.memory import MemoryBroker
 from app.bus.pace import SharedPace
 from app.bus.redis import RedisBroker
+from app.bus.tally import Tally
 from app.domain.store import Store
 from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
@@ -81,6 +84,7 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     problems.install(app)
     schemas.install(app)
     app.add_middleware(FastPath)
+    app.add_middleware(Limiter)  # stands before it
     front: ASGIApp = app.build_middleware_stack()
     if settings.cors_origins:
         front = CORSMiddleware(
@@ -88,7 +92,10 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "X-API-Key", "Last-Event-ID", "If-None-Match"],
-            expose_headers=["ETag", "Age", "Sluice-Stale", "Retry-After"],
+            expose_headers=[
+                *("ETag", "Age", "Sluice-Stale", "Retry-After"),
+                *("RateLimit", "RateLimit-Policy"),
+            ],
         )
     hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
     app.middleware_stack = Guard(front, allowed_hosts=hosts)
@@ -140,6 +147,7 @@ class _Bus(NamedTuple):
     lease: Lease
     leave: Leave | None = None
     older: Older | None = None
+    tally: Tally | None = None
 
 
 @asynccontextmanager
@@ -155,7 +163,8 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
     )
     try:
         lease = RedisLease(link, process, ttl=ttl)
-        yield _Bus(broker, lease, SharedPace(link).leave, broker.events)
+        tally = Tally(link, settings.rate.seconds)
+        yield _Bus(broker, lease, SharedPace(link).leave, broker.events, tally)
     finally:
         await link.close()
 
@@ -209,6 +218,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 metrics=metrics,
                 limits=Limits(settings.stale_after, anonymous=settings.anonymous == "market"),
                 process=process,
+                quotas=Quotas(settings.rate, bus.tally),
             )
             for task in background:
                 task.cancel()

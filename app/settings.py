@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.api.rate import Rate
 from app.bus.link import Address
 from app.domain.channel import Channel
 from app.errors import MalformedRequest
@@ -85,6 +86,7 @@ class Settings(BaseSettings):
     forwarded_allow_ips: str = "127.0.0.1"
     max_streams: Annotated[int, Field(ge=1)] = 20_000
     max_streams_per_client: Annotated[int, Field(ge=1)] = 64
+    rate_limit: str = "100/second"
     log_format: Literal["console", "json"] | None = None
 
     @field_validator("channels", "cors_origins", "allowed_hosts", mode="before")
@@ -118,6 +120,12 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate_limit(cls, value: str) -> str:
+        Rate.parse(value)
+        return value
+
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, value: SecretStr) -> SecretStr:
@@ -149,6 +157,11 @@ class Settings(BaseSettings):
     def shared(self) -> bool:
         """Whether other processes may share the broker."""
         return self.broker_url.get_secret_value() != MEMORY
+
+    @property
+    def rate(self) -> Rate:
+        """The requests that one client may make."""
+        return Rate.parse(self.rate_limit)
 
     @property
     def pinned(self) -> frozenset[Channel]:

@@ -82,6 +82,7 @@ def gateway_env(exchange: int) -> dict[str, str]:
         "SLUICE_UPSTREAM_USER_ID": "demo-user",
         "SLUICE_UPSTREAM_API_KEY": "demo-key",
         "SLUICE_MAX_STREAMS_PER_CLIENT": "1000000",
+        "SLUICE_RATE_LIMIT": "100000000/second",
     }
 
 

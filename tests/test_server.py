@@ -165,7 +165,7 @@ def _port() -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "demo", "--port", str(port)],
         cwd=ROOT,
-        env=clean_environment(),
+        env=clean_environment({"SLUICE_RATE_LIMIT": "100000/second"}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

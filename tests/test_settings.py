@@ -60,6 +60,7 @@ def test_the_defaults_of_the_contract() -> None:
             "forwarded_allow_ips",
             "max_streams",
             "max_streams_per_client",
+            "rate_limit",
             "log_format",
         )
     }
@@ -87,6 +88,7 @@ def test_the_defaults_of_the_contract() -> None:
         "forwarded_allow_ips": "127.0.0.1",
         "max_streams": 20_000,
         "max_streams_per_client": 64,
+        "rate_limit": "100/second",
         "log_format": None,
     }
     assert settings.upstream_ws_url.startswith("wss://")
@@ -171,6 +173,8 @@ def test_what_is_given_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cors_origins", "a.example"),
         ("max_streams", "0"),
         ("max_streams_per_client", "x"),
+        ("rate_limit", "100"),
+        ("rate_limit", "0/second"),
         ("log_format", "xml"),
     ],
 )

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from app.api.admission import Admission
+from app.api.quota import Quotas
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
 from app.telemetry import Metrics
@@ -32,6 +33,7 @@ class State(TypedDict):
     metrics: Metrics
     limits: Limits
     process: str
+    quotas: Quotas
 
 
 def state_of(scope: Scope) -> State:

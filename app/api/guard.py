@@ -16,6 +16,9 @@ from app.errors import MalformedRequest
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 """Paths that answer to any Host: probes come by address."""
 
+FIELDS = "sluice.fields"
+"""Where the scope holds header fields for the answer, whoever makes it."""
+
 _SECURITY = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 
@@ -43,7 +46,11 @@ class Guard:
             nonlocal answered
             if not answered:
                 answered = True
-                message["headers"] = [*message.get("headers", ()), *_SECURITY]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *_SECURITY,
+                    *scope.get(FIELDS, ()),
+                ]
                 _count(scope, message["status"])
             await send(message)
 

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from app.api.limiter import UNLIMITED
 from app.api.shapes import ANSWERS, DATA, EVENTS
 from app.domain.channel import PRIVATE, Kind
 
@@ -25,6 +26,21 @@ TROUBLES = {
     429: "As many streams as one client may open are open; see `retry-after`",
     503: "Nothing to serve yet, or no room; see `retry-after`",
 }
+
+
+def _too_many() -> dict[str, Any]:
+    """The 429 of the limit that stands before the routes."""
+    numbers = {
+        "Retry-After": ("Seconds after which one more is let through", "integer"),
+        "RateLimit": ("What is left: `r` requests within `t` seconds", "string"),
+        "RateLimit-Policy": ("The quota: `q` requests in `w` seconds", "string"),
+    }
+    headers = {
+        name: {"description": text, "schema": {"type": kind}}
+        for name, (text, kind) in numbers.items()
+    }
+    text = "More requests than one client may make; see `retry-after`"
+    return {"description": text, "headers": headers, **_PROBLEM}
 
 
 def answers(model: str) -> dict[int | str, dict[str, Any]]:
@@ -61,6 +77,10 @@ def install(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
+        for path, operations in document["paths"].items():
+            if path not in UNLIMITED:
+                for operation in operations.values():
+                    operation["responses"]["429"] = _too_many()
         document.setdefault("components", {}).setdefault("schemas", {}).update(_components())
         return document
 

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.api.admission import Admission
+from app.api.client import client_of
 from app.api.deps import State, state_of
 from app.api.fastpath import AGAIN
 from app.api.outlet import SendOutlet, connection
@@ -140,8 +141,7 @@ async def stream(
 
 
 def _begun(scope: Scope, channels: frozenset[Channel], after: str | None) -> EventStream:
-    client = scope["client"][0] if scope["client"] else ""
-    return EventStream(state_of(scope), channels, after or "", client)
+    return EventStream(state_of(scope), channels, after or "", client_of(scope))
 
 
 def _at_once(channels: frozenset[Channel], scope: Scope) -> EventStream | None:

@@ -152,6 +152,23 @@ redis.call('SET', KEYS[1], string.format('%.0f', due), 'PX', 2 * interval * burs
 return early
 """
 
+TALLY = """
+-- KEYS requests in even windows, in odd ones. ARGV: seconds in a window, client, requests
+-- '#' holds the window's number: a client's name has no such sign
+local time = redis.call('TIME')
+local number = math.floor(time[1] / ARGV[1])
+local now, before = KEYS[number % 2 + 1], KEYS[(number + 1) % 2 + 1]
+local function is(key, wanted) return tonumber(redis.call('HGET', key, '#') or '') == wanted end
+if not is(now, number) then
+  redis.call('UNLINK', now)
+  redis.call('HSET', now, '#', string.format('%.0f', number))
+  redis.call('PEXPIRE', now, 2000 * ARGV[1])
+end
+local count = redis.call('HINCRBY', now, ARGV[2], ARGV[3])
+local last = is(before, number - 1) and redis.call('HGET', before, ARGV[2])
+return {time[1], time[2], count, last or 0}
+"""
+
 PROBE = """
 -- KEYS probe, events. Whether what we do is allowed here; an empty message is heard by nobody
 redis.call('SET', KEYS[1], '1', 'PX', 1000)

@@ -15,6 +15,9 @@ from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
 from app.api.guard import Guard
+from app.api.limiter import Limiter
+from app.api.quota import Quotas
+from app.api.rate import Rate
 from app.domain.channel import Channel, Kind
 from app.domain.event import Data, Entry, Event
 from app.domain.health import Following, Health
@@ -97,6 +100,7 @@ class Gateway:
         pinned: frozenset[Channel] = PINNED,
         loaded: bool = True,
         most: int = 100,
+        rate: str = "10000/second",
     ) -> None:
         self.metrics = Metrics()
         self.hub = Hub(Store(), HubOptions(), self.metrics)
@@ -104,6 +108,8 @@ class Gateway:
         self.markets = FakeMarkets()
         self.limits = limits or Limits()
         self.admission = Admission(most=10, most_per_client=10)
+        self.quotas = Quotas(Rate.parse(rate), clock=lambda: self.clock)
+        self.clock = time.time()
         self._sequencer = Sequencer(7, Store())
         self.app = FastAPI(redirect_slashes=False)
         for room in (stream, state, catalogue, private, health):
@@ -111,6 +117,7 @@ class Gateway:
         problems.install(self.app)
         schemas.install(self.app)
         self.app.add_middleware(FastPath, most=most)
+        self.app.add_middleware(Limiter)
         self.app.middleware_stack = Guard(self.app.build_middleware_stack(), allowed_hosts=hosts)
         self._stack: ASGIApp = self.app
         if loaded:
@@ -125,6 +132,7 @@ class Gateway:
             "metrics": self.metrics,
             "limits": self.limits,
             "process": "this-one",
+            "quotas": self.quotas,
         }
         scope["state"] = dict(given_by_lifespan)
         await self._stack(scope, receive, send)

@@ -6,6 +6,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from app.api import shapes
+from app.api.limiter import UNLIMITED
 from app.api.schemas import REF
 from tests import given
 from tests.api.harness import Gateway
@@ -49,6 +50,14 @@ async def test_every_private_path_says_so() -> None:
     for path in ("/v1/orders", "/v1/orders/{id}", "/v1/balances", "/v1/deals"):
         assert "401" in paths[path]["get"]["responses"]
     assert "401" in paths["/v1/tickets"]["post"]["responses"]
+
+
+async def test_every_limited_path_says_so() -> None:
+    paths = (await document())["paths"]
+    for path, operations in paths.items():
+        for operation in operations.values():
+            told = operation["responses"].get("429", {})
+            assert ("RateLimit" in told.get("headers", ())) == (path not in UNLIMITED), path
 
 
 async def test_is_the_same_each_time() -> None:
