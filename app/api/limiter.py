@@ -18,14 +18,15 @@ class Limiter:
     """Refuses what is too much with 429, and has every other answer say what is left.
 
     ``RateLimit`` and ``RateLimit-Policy`` are written as draft-ietf-httpapi-ratelimit-headers-09
-    (and -08, -10) has them; the Guard puts them into the answer.
+    (and -08, -10) has them; the Guard puts them into the answer. Before the lifespan has begun
+    nothing is counted: only documents are served then.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNLIMITED:
+        if scope["type"] != "http" or scope["path"] in UNLIMITED or "state" not in scope:
             await self._app(scope, receive, send)
             return
         state = state_of(scope)
