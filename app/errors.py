@@ -13,6 +13,7 @@ GatewayError
 │   └── Unreadable           something stands on the road that no Sluice of this version wrote
 └── ClientError              rendered as problem+json with its status
     ├── MalformedRequest     400 or 422
+    ├── RefusedRequest       400, 408, 413, 414 or 431, before the request is read whole
     ├── NotAllowed           401 or 403
     ├── UnknownChannel       404
     ├── TooManyChannels      413
@@ -86,6 +87,16 @@ class MalformedRequest(ClientError):
     title = "malformed request"
 
     def __init__(self, detail: str, *, status: int = 400) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class RefusedRequest(ClientError):
+    """A request that is too long, too slow or no HTTP; refused before it is read whole."""
+
+    title = "request refused"
+
+    def __init__(self, detail: str, *, status: int) -> None:
         super().__init__(detail)
         self.status = status
 

@@ -12,12 +12,13 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.outlet import StreamProtocol
+from app.api.protocol import MOST_WAITING, Crowd, StreamProtocol
 from app.hub.hub import Hub
 from app.main import create_app
 from app.settings import Settings
@@ -140,6 +141,11 @@ def _take_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _most_waiting() -> int:
+    """Connections without a request that leave descriptors for everything else."""
+    return min(MOST_WAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
 async def serve(
     settings: Settings, sock: socket.socket, *, ready: Callable[[], None] = lambda: None
 ) -> int:
@@ -151,7 +157,7 @@ async def serve(
     app = create_app(settings, bound=sock.getsockname()[0])
     config = uvicorn.Config(
         app,
-        http=StreamProtocol,
+        http=partial(StreamProtocol, crowd=Crowd(_most_waiting())),  # type: ignore[arg-type] # called like the class it wants
         backlog=BACKLOG,
         ws="none",
         lifespan="on",

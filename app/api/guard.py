@@ -19,7 +19,7 @@ EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 FIELDS = "sluice.fields"
 """Where the scope holds header fields for the answer, whoever makes it."""
 
-_SECURITY = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+SECURITY = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 
 class Guard:
@@ -48,7 +48,7 @@ class Guard:
                 answered = True
                 message["headers"] = [
                     *message.get("headers", ()),
-                    *_SECURITY,
+                    *SECURITY,
                     *scope.get(FIELDS, ()),
                 ]
                 _count(scope, message["status"])

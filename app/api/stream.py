@@ -14,8 +14,9 @@ from app.api.admission import Admission
 from app.api.client import client_of
 from app.api.deps import State, state_of
 from app.api.fastpath import AGAIN
-from app.api.outlet import SendOutlet, connection
+from app.api.outlet import SendOutlet
 from app.api.parameters import channels_in
+from app.api.protocol import connection
 from app.api.rights import authorise
 from app.api.schemas import STREAM_RESPONSES
 from app.domain.channel import Channel
