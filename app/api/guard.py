@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import problem
 from app.errors import MalformedRequest
 
+PAGES = "/docs"
+"""Where there are pages, not answers to programs."""
+
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 """Paths that answer to any Host: probes come by address."""
 
@@ -20,6 +23,20 @@ FIELDS = "sluice.fields"
 """Where the scope holds header fields for the answer, whoever makes it."""
 
 SECURITY = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self' 'unsafe-inline'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+"""The reference's own scripts and no others; its first lines are written into the page."""
+
+_PAGE = (b"content-security-policy", "; ".join(map(" ".join, _POLICY.items())).encode())
 
 
 class Guard:
@@ -51,6 +68,8 @@ class Guard:
                     *SECURITY,
                     *scope.get(FIELDS, ()),
                 ]
+                if scope["path"].startswith(PAGES):
+                    message["headers"].append(_PAGE)
                 _count(scope, message["status"])
             await send(message)
 

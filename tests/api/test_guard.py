@@ -68,6 +68,15 @@ async def test_every_answer_has_the_security_headers(path: str) -> None:
     assert headers.get_list("referrer-policy") == ["no-referrer"]
 
 
+async def test_a_page_runs_no_script_but_its_own_and_stands_in_no_frame() -> None:
+    headers = (await Gateway().get("/docs")).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "http" not in policy
+    assert "content-security-policy" not in (await Gateway().get("/livez")).headers
+
+
 async def counted(gateway: Gateway) -> dict[tuple[str, str], float]:
     [family] = [one for one in gateway.metrics.registry.collect() if "http_requests" in one.name]
     return {

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.channel import Channel
+from app.domain.position import Position
+from app.errors import MalformedRequest
 from app.hub import sse
 from tests.given import made
 from tests.oracle.sse import Block, Reader, read
@@ -18,6 +20,9 @@ TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(
         "\u2028",
         "\u2029",
         "\x85",
+        "\x0b",
+        "\x0c",
+        "\x1c\x1d\x1e",
         "\ufeff",
         "data: x\n\nevent: error",
         ": ",
@@ -40,6 +45,28 @@ def test_a_reader_gets_exactly_what_was_framed(
     assert [expected] == reader.blocks
     assert data == reader.blocks[0].json()["data"]
     assert not reader.unfinished
+
+
+@settings(deadline=None)
+@given(fields=st.dictionaries(TEXTS, TEXTS), retry=st.none() | st.integers(0, 10**6))
+def test_nothing_breaks_out_of_an_event_of_the_gateway_s_own(
+    fields: dict[str, str], retry: int | None
+) -> None:
+    (block,) = read([sse.control(fields, retry=retry)])
+    assert (block.event, block.id) == ("gateway", None)
+    assert block.json() == fields
+
+
+@given(text=st.text() | TEXTS.map("ticker:{}".format) | TEXTS.map("{}:BTC_USDT".format))
+def test_what_a_channel_or_a_position_is_read_from_cannot_add_a_line(text: str) -> None:
+    """The only texts of others that come near an event's name and id."""
+    lines = ("\r", "\n", "\0")
+    try:
+        assert not any(sign in Channel.parse(text).kind for sign in lines)
+    except MalformedRequest:
+        pass
+    position = Position.parse(text)
+    assert position is None or not any(sign in str(position) for sign in lines)
 
 
 def test_a_frame_is_written_as_the_contract_shows() -> None:
