@@ -12,7 +12,7 @@ PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
 WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'
 
-.PHONY: demo test check tests rooms browser bench peers openapi requirements clean
+.PHONY: demo test check tests rooms browser security bench peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -41,6 +41,18 @@ browser:
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 	  || echo "no chromium here, and it cannot be installed: the browser test will skip"
 
+# Scanners have dependencies of their own, so they live in a room of their own. None asks the network.
+security: $(VENV)-scan/.installed ## bandit, local semgrep rules, secrets in the files
+	$(VENV)-scan/bin/bandit --quiet --recursive --configfile pyproject.toml app
+	PATH="$(VENV)-scan/bin:$$PATH" semgrep scan --quiet --error --metrics off --disable-version-check \
+	  --config tests/security/semgrep.yaml app
+	PATH="$(VENV)-scan/bin:$$PATH" semgrep scan --quiet --test --metrics off --disable-version-check \
+	  --config tests/security/semgrep.yaml tests/security/semgrep.py
+	@# it writes moved line numbers into the list of known findings, and calls that 3
+	cp tests/security/secrets.json $(VENV)-scan/secrets.json
+	$(VENV)-scan/bin/detect-secrets-hook --baseline $(VENV)-scan/secrets.json \
+	  $$(git ls-files ':!requirements*.txt' ':!tests/security/secrets.json') || [ $$? = 3 ]
+
 bench: $(VENV)/.installed-bench peers ## everything that is measured, beside its peers
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.broker
@@ -64,12 +76,21 @@ requirements: ## pin the newest versions, with hashes and without a registry's n
 	  --no-emit-index-url --no-header --extra dev --extra bench --constraint requirements-dev.txt \
 	  pyproject.toml -o requirements-bench.txt
 
+	printf 'bandit\ndetect-secrets\nsemgrep\n' | $(BIN)/uv pip compile --quiet --upgrade --universal \
+	  --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  - -o requirements-scan.txt
+
+$(VENV)-scan/.installed: requirements-scan.txt
+	$(PYTHON) -m venv $(VENV)-scan
+	$(VENV)-scan/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-scan.txt
+	@touch $@
+
 $(VENV)/.installed-bench: requirements-bench.txt $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin
+	rm -rf $(VENV) $(VENV)-scan .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }

@@ -136,7 +136,8 @@ def test_no_file_names_this_machine_or_a_registry() -> None:
 
 
 def test_the_pinned_requirements_carry_hashes() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt"):
+    for kind in ("", "-dev", "-bench", "-scan"):
+        name = f"requirements{kind}.txt"
         text = (ROOT / name).read_text()
         pinned = re.findall(r"^[a-z0-9][\w.\-\[\]]*==", text, re.MULTILINE | re.IGNORECASE)
         assert len(pinned) > 10

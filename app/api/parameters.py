@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import WithJsonSchema
 
 from app.domain.channel import Channel, Kind
 from app.domain.position import Position
@@ -19,16 +20,34 @@ MOST = 200
 
 LONGEST_WAIT = 60
 
+_MARKET = "[A-Z0-9]{1,20}_[A-Z0-9]{1,20}"
+_CHANNEL = (
+    rf"((lastprice|ticker|trade|order|deal):({_MARKET}|\*)"
+    rf"|balance:([A-Z0-9]{{1,20}}|\*)|depth:{_MARKET}:(0|[1-9][0-9]?))"
+)
+_NUMBER = "(0|[1-9][0-9]{0,15})"
+
+
+def _text(pattern: str) -> WithJsonSchema:
+    """For the document alone: what does not match is refused below, and named."""
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+ChannelsText = Annotated[str, _text(f"{_CHANNEL}(,{_CHANNEL})*")]
+"""One of the values of ``channels=``."""
 Symbol = Annotated[str, Path(description="A market such as `BTC_USDT`, in upper case")]
 Symbols = Annotated[
-    list[str] | None,
+    list[Annotated[str, _text("[^,]+(,[^,]+)*")]] | None,
     Query(description=f"At most {MOST} markets, comma separated, or the parameter repeated"),
 ]
 MaxAge = Annotated[
     float | None,
     Query(ge=0, allow_inf_nan=False, description="Seconds; 503 for an answer older than this"),
 ]
-After = Annotated[str | None, Query(description="A position; 304 unless the state is newer")]
+After = Annotated[
+    Annotated[str, _text(f"{_NUMBER}-{_NUMBER}")] | None,
+    Query(description="A position; 304 unless the state is newer"),
+]
 Wait = Annotated[
     float,
     Query(

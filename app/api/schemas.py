@@ -8,9 +8,11 @@ from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from app.api.limiter import UNLIMITED
+from app.api.parameters import ChannelsText
 from app.api.shapes import ANSWERS, DATA, EVENTS
 from app.domain.channel import PRIVATE, Kind
 
@@ -78,9 +80,12 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         for path, operations in document["paths"].items():
-            if path not in UNLIMITED:
-                for operation in operations.values():
+            for operation in operations.values():
+                if path not in UNLIMITED:
                     operation["responses"]["429"] = _too_many()
+                for parameter in operation.get("parameters", ()):
+                    if parameter["name"] == "channels":
+                        parameter |= _REQUIRED
         document.setdefault("components", {}).setdefault("schemas", {}).update(_components())
         return document
 
@@ -103,6 +108,16 @@ def _states(kind: str | None) -> list[str]:
 def _ref(model: str) -> dict[str, Any]:
     return {"$ref": REF + model}
 
+
+_REQUIRED: dict[str, Any] = {
+    "required": True,
+    "schema": {
+        "type": "array",
+        "minItems": 1,
+        "items": TypeAdapter(ChannelsText).json_schema(),
+    },
+}
+"""The stream refuses a request without channels itself, as FastAPI would give it another status."""
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
 

@@ -18,6 +18,7 @@ from app.api.deps import HubDep, Limits, LimitsDep, MarketsDep, WishesDep, state
 from app.api.fastpath import AGAIN
 from app.api.parameters import (
     After,
+    ChannelsText,
     MaxAge,
     Symbol,
     Symbols,
@@ -278,7 +279,8 @@ async def depth(
 async def state(
     reader: ReaderDep,
     channels: Annotated[
-        list[str], Query(description="`kind:subject`, comma separated, or the parameter repeated")
+        list[ChannelsText],
+        Query(description="`kind:subject`, comma separated, or the parameter repeated"),
     ],
     max_age: MaxAge = None,
 ) -> Response:

@@ -15,7 +15,7 @@ from app.api.client import client_of
 from app.api.deps import State, state_of
 from app.api.fastpath import AGAIN
 from app.api.outlet import SendOutlet
-from app.api.parameters import channels_in
+from app.api.parameters import ChannelsText, channels_in
 from app.api.protocol import connection
 from app.api.rights import authorise
 from app.api.schemas import STREAM_RESPONSES
@@ -113,7 +113,7 @@ class EventStream(Response):
 async def stream(
     request: Request,
     channels: Annotated[
-        list[str] | None,
+        list[ChannelsText] | None,
         Query(description="`kind:subject`, comma separated, or the parameter repeated"),
     ] = None,
     after: Annotated[

@@ -43,7 +43,7 @@ class Tokens:
 
 def sign(body: bytes, api_key: str) -> str:
     """md5(base64(body) + key); for the bodyless calls made here that is md5(key) (protocol 4.1)."""
-    return hashlib.md5(base64.b64encode(body) + api_key.encode()).hexdigest()
+    return hashlib.md5(base64.b64encode(body) + api_key.encode(), usedforsecurity=False).hexdigest()
 
 
 def signed(sign_header: str, api_key: str) -> bool:
