@@ -117,6 +117,14 @@ def test_the_documents_tell_no_setting_that_is_not_there() -> None:
         assert told <= known, f"{path.name}: {sorted(told - known)}"
 
 
+def test_the_documents_name_no_test_that_is_not_there() -> None:
+    for path in (ROOT / "docs").rglob("*.md"):
+        for name, test in re.findall(r"(tests/[\w/]+\.py)::(\w+)", path.read_text()):
+            file = ROOT / name
+            found = file.exists() and re.search(rf"\bdef {test}\(", file.read_text())
+            assert found, f"{path.name}: {name}::{test}"
+
+
 # The words stand in pieces, so that this file is not its own finding.
 PLACES = ["/" + "work/", "/" + "root/", "/" + "tmp/", "/" + "home/", "C:" + "\\\\"]
 REGISTRIES = ["py" + "pi.org", "python" + "hosted", "registry." + "npm", "arti" + "factory"]
