@@ -34,10 +34,10 @@ class Limiter:
         if quotas.owes(client):
             await quotas.settle(client)
         taken = quotas.take(client)
-        wait = max(1, math.ceil(taken.wait))
+        wait = math.ceil(taken.wait) or 1
         scope[FIELDS] = (
             (b"ratelimit-policy", quotas.policy),
-            (b"ratelimit", b'"default";r=%d;t=%d' % (max(0, taken.left), wait)),
+            (b"ratelimit", b'"default";r=%d;t=%d' % (max(taken.left, 0), wait)),
         )
         if not taken.refused:
             await self._app(scope, receive, send)

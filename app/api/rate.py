@@ -79,17 +79,21 @@ class Counts:
 
     def take(self, client: str, now: float) -> Taken:
         """One more request, by a clock that all processes share; a refused one does not count."""
-        self._turn(now)
         quota, seconds = self.rate
+        passed = now / seconds - self._number
+        if not 0 <= passed < 1:
+            self._turn(now)
+            passed = min(1.0, max(0.0, now / seconds - self._number))
         count = self._now.get(client, 0)
         before = self._before.get(client, 0)
-        passed = min(1.0, max(0.0, now / seconds - self._number))
-        left = quota - count - math.ceil(before * (1 - passed)) - 1
+        left = quota - count - 1
+        if before:
+            left -= math.ceil(before * (1 - passed))
         if left < 0:
             return Taken(-1, self._wait(count, before, passed))
         if count or len(self._now) < self._most:
             self._now[client] = count + 1
-            self._untold[client] = self.untold(client) + 1
+            self._untold[client] = self._untold.get(client, 0) + 1
         return Taken(left, (1 - passed) * seconds)
 
     def _wait(self, count: int, before: int, passed: float) -> float:
