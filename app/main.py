@@ -37,6 +37,7 @@ from app.hub.recall import Older
 from app.hub.wishes import Wishes
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry import Metrics, configure_logging, logger
+from app.upstream.account import Books
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets
 from app.upstream.pool import Leave, Pool, PoolOptions
@@ -198,7 +199,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             ]
             if settings.role != "serve":
                 pool = Pool(rest, pool_options(settings), metrics, leave=bus.leave)
-                upstream = Upstream(pool, markets, Audit(rest, metrics))
+                upstream = Upstream(pool, markets, Audit(rest, metrics), Books(rest))
                 leading = tasks.create_task(
                     lead(bus.lease, bus.broker, replica, upstream, metrics), name="lead"
                 )

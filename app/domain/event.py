@@ -11,6 +11,9 @@ from app.domain.channel import Channel
 from app.domain.position import Position
 
 Type = Literal["snapshot", "update"]
+Origin = Literal["reconcile"] | None
+"""How a fact was learnt: over REST, or from a socket."""
+
 Data = dict[str, Any]
 """A JSON object in the exchange's field names; amounts are text. Never changed once passed on."""
 
@@ -19,7 +22,8 @@ class Event(msgspec.Struct, frozen=True):
     """One decoded upstream fact.
 
     ``continuity`` tells runs apart: between two events of one channel with the same number nothing
-    was missed; with different numbers something may have been.
+    was missed; with different numbers something may have been. Of a private channel ``full`` is its
+    whole state, before which something was missed for good if ``gap``.
     """
 
     channel: Channel
@@ -28,6 +32,8 @@ class Event(msgspec.Struct, frozen=True):
     received: float
     continuity: int
     full: bool = False
+    gap: bool = False
+    origin: Origin = None
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -42,7 +48,7 @@ class Envelope(msgspec.Struct, frozen=True):
     data: Data
     raw: bytes
     gap: bool = False
-    origin: Literal["reconcile"] | None = None
+    origin: Origin = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -70,7 +76,7 @@ def envelope(
     received: float,
     data: Data,
     gap: bool = False,
-    origin: Literal["reconcile"] | None = None,
+    origin: Origin = None,
 ) -> Envelope:
     """Make an envelope and encode it: the one place where its JSON is written."""
     received = round(received, 3)

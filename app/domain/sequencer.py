@@ -1,11 +1,13 @@
 """The leader's state and numbering: decides update, snapshot, gap or withhold for every event.
 
 Positions grow by one per event; an entry holds what was read in one turn. An order book is
-published only from a full reload on, and never crossed.
+published only from a full reload on, and never crossed. What is missed on a private channel was
+judged before (``reconcile``): here only news is told from repetition.
 """
 
 from collections.abc import Iterable
 
+from app.domain.account import Deals, Orders
 from app.domain.channel import Channel, Kind
 from app.domain.event import Data, Entry, Envelope, Event, Type, envelope
 from app.domain.position import Position
@@ -74,6 +76,8 @@ class Sequencer:
         return entry
 
     def _decide(self, event: Event) -> Envelope | None:
+        if event.channel.private:
+            return self._account(event)
         unbroken = self._continuity.get(event.channel) == event.continuity
         if event.channel.kind is Kind.DEPTH:
             if event.full:
@@ -101,6 +105,25 @@ class Sequencer:
             return None
         return self._publish(event, "update", event.data, reduced=state)
 
+    def _account(self, event: Event) -> Envelope | None:
+        """A private fact: what is no news is not told again, whoever told it first."""
+        channel, held = event.channel, self._store.get(event.channel)
+        lost = self._lost and channel not in self._continuity
+        if event.full:
+            return self._publish(event, "snapshot", event.data, gap=event.gap or lost)
+        if held is None:
+            fresh = State(channel).reducer
+            fresh.update(event.data)
+            gap = lost or channel in self._known
+            return self._publish(event, "snapshot", fresh.data(), gap=gap)
+        if (
+            event.origin is None
+            and isinstance(held.reducer, Orders | Deals)
+            and not held.reducer.news(event.data)
+        ):
+            return None
+        return self._publish(event, "update", event.data, gap=False)
+
     def _withhold(self, channel: Channel) -> None:
         """A crossed book is never published; nothing of it is until a full reload."""
         self.forget(channel)
@@ -126,11 +149,22 @@ class Sequencer:
         return self._publish(event, "snapshot", {"symbol": event.data["symbol"], "trades": trades})
 
     def _publish(
-        self, event: Event, type_: Type, data: Data, *, reduced: State | None = None
+        self,
+        event: Event,
+        type_: Type,
+        data: Data,
+        *,
+        reduced: State | None = None,
+        gap: bool | None = None,
     ) -> Envelope:
-        """Number and encode; ``reduced`` is the state that contains the event already."""
+        """Number and encode; ``reduced`` is the state that contains the event already.
+
+        Whether there is a ``gap`` is seen from the event's run, unless it is given.
+        """
         channel, held = event.channel, self._store.get(event.channel)
-        broken = self._continuity.get(channel) != event.continuity
+        if gap is None:
+            broken = self._continuity.get(channel) != event.continuity
+            gap = broken and (self._lost or channel in self._known)
         self._sequence += 1
         made = envelope(
             channel,
@@ -140,7 +174,8 @@ class Sequencer:
             time=event.time,
             received=event.received,
             data=data,
-            gap=broken and (self._lost or channel in self._known),
+            gap=gap,
+            origin=event.origin,
         )
         if reduced is None:
             self._store.apply(made)

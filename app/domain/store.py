@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from app.domain.account import Balance, Deals, Orders
 from app.domain.book import OrderBook
 from app.domain.channel import Channel, Kind
 from app.domain.event import Data, Envelope, envelope
@@ -77,13 +78,16 @@ class Depth:
         }
 
 
-Reducer = Latest | Trades | Depth
+Reducer = Latest | Trades | Depth | Orders | Balance | Deals
 
 _REDUCERS: dict[Kind, type[Reducer]] = {
     Kind.LASTPRICE: Latest,
     Kind.TICKER: Latest,
     Kind.TRADE: Trades,
     Kind.DEPTH: Depth,
+    Kind.ORDER: Orders,
+    Kind.BALANCE: Balance,
+    Kind.DEAL: Deals,
 }
 
 

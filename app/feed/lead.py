@@ -6,9 +6,10 @@ What ends a term is never an error of the process: it follows on, and may lead a
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Never
 
 from app.bus.broker import Broker, delays
@@ -21,8 +22,10 @@ from app.domain.position import START
 from app.domain.sequencer import Sequencer
 from app.domain.store import Depth, Store
 from app.errors import BrokerUnavailable, LeaseLost, UnknownChannel, UpstreamUnavailable
+from app.feed.account import Account
 from app.feed.follow import Replica, either
 from app.telemetry import Metrics, logger
+from app.upstream.account import Books
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets
 from app.upstream.pool import Pool
@@ -66,6 +69,7 @@ class Upstream:
     pool: Pool
     markets: Markets
     audit: Audit
+    books: Books
 
 
 class Outage:
@@ -141,6 +145,7 @@ async def _serve(
             tasks.create_task(leader.publish(), name="lead-publish")
             tasks.create_task(leader.want(), name="lead-want")
             tasks.create_task(leader.report(), name="lead-report")
+            tasks.create_task(leader.account.run(leader.number), name="lead-account")
             tasks.create_task(leader.save(), name="lead-save")
             if lease.shared:
                 tasks.create_task(leader.hand_over_when_cut_off(outage), name="lead-hand-over")
@@ -191,12 +196,14 @@ class _Leader:
         previous = max(head, term.end or START)
         self._after_loss = previous > (term.end or (START if lease.shared else previous))
         self.epoch = term.epoch
+        lost = term.lost or head != (term.end or head)
         self.sequencer = Sequencer(
             self.epoch,
             self._states,
             previous=None if previous == START else previous,
-            lost=term.lost or head != (term.end or head),
+            lost=lost,
         )
+        self.account = Account(self._states, self._pool, upstream.books, lost=lost)
         self._numbering = asyncio.Lock()
         self._saved: set[Channel] = set()
         self._watermark = START
@@ -206,6 +213,8 @@ class _Leader:
 
         What was followed before is followed on for a linger: who wants it may not be known yet.
         """
+        if (health := self._replica.hub.health) is not None:
+            self.account.widen(channel for channel in health.following if channel.private)
         self._replica.wishes.touch(
             [state.channel for state in self._states], asyncio.get_running_loop().time()
         )
@@ -219,14 +228,18 @@ class _Leader:
     async def publish(self) -> None:
         """Number what the pool hears, turn by turn, and append it to the journal."""
         async for batch in self._pool.batches():
-            for events in _parts(batch):
-                async with self._numbering:
-                    entry = self.sequencer.sequence(events)
-                    if entry is not None:
-                        await self._append(entry)
-                for channel in self.sequencer.take_crossed():
-                    log.warning("book crossed", channel=str(channel))
-                    self._pool.resync(channel, "crossed")
+            await self.number(partial(self.account.sift, batch))
+            for channel in self.sequencer.take_crossed():
+                log.warning("book crossed", channel=str(channel))
+                self._pool.resync(channel, "crossed")
+
+    async def number(self, decide: Callable[[], list[Event]]) -> None:
+        """Append what is decided to be told now; nothing else is numbered in between."""
+        async with self._numbering:
+            for events in _parts(decide()):
+                entry = self.sequencer.sequence(events)
+                if entry is not None:
+                    await self._append(entry)
 
     async def _append(self, entry: Entry) -> None:
         """Append it, however often that takes while the lease is ours."""
@@ -255,7 +268,8 @@ class _Leader:
 
         What there is a state of needs no list: the exchange has sent it.
         """
-        wanted = self._replica.wishes.wanted(asyncio.get_running_loop().time())
+        wishes = self._replica.wishes.wanted(asyncio.get_running_loop().time())
+        wanted = self.account.widen(wishes)
         listed = frozenset(
             channel
             for channel in wanted
@@ -296,9 +310,11 @@ class _Leader:
                 await self._broker.tell(self._health())
             await either(self._pool.changed, min(BEAT, self._lease.ttl / 4))
             self._pool.changed.clear()
+            self.account.look()
 
     def _health(self) -> Health:
-        connections, following = self._pool.connections(), self._pool.following()
+        connections = self._pool.connections()
+        following = self.account.following(self._pool.following())
         upstream = _judge(connections, following.values(), time.time())
         if upstream != self._upstream[0]:
             self._upstream = (upstream, time.time())

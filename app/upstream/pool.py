@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Never
 
-from app.domain.channel import Channel
+from app.domain.channel import Channel, Kind
 from app.domain.event import Event
 from app.domain.health import ConnectionHealth, Following
 from app.errors import ConnectionLost, TokenRefused, UpstreamError, retryable
@@ -161,6 +161,11 @@ class Pool:
                     lost = run / 1_000_000
                     following[channel] = Following(whole.live, whole.since, lost, lost)
         return following
+
+    def confirmed(self, kind: Kind) -> int | None:
+        """The newest run of a whole kind that the exchange has confirmed; None: it has not."""
+        connections = (slot.connection for slot in self._slots if slot.connection is not None)
+        return max(filter(None, (one.session.whole(kind) for one in connections)), default=None)
 
     # One connection after the other
 

@@ -1,4 +1,4 @@
-"""The exchange's REST hosts: socket tokens, markets, scales, order books (protocol 4).
+"""The exchange's REST hosts: socket tokens, lists, order books, the account (protocol 4).
 
 Every answer has a time limit and a size limit; redirects are not followed. Neither the signature
 nor a token is ever part of an error.
@@ -20,6 +20,9 @@ from app.upstream import wire
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _TOKEN_PATH = "/v2/user-api/exchange/account/web-socket/token"  # noqa: S105  a path, not a token
+_ORDERS_PATH = "/v2/user-api/exchange/orders"
+_HISTORY_PATH = "/v2/user-api/exchange/orders/history"
+_BALANCE_PATH = "/v2/user-api/exchange/account/balance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,9 @@ class Rest:
 
     async def token(self) -> str:
         """A new one-use socket token; raises TokenRefused."""
-        if self._credentials is None:
+        headers = self._signed()
+        if headers is None:
             raise TokenRefused("no credentials: a socket token needs a user id and an api key")
-        headers = {"userId": self._credentials.user_id, "sign": self._credentials.sign()}
         try:
             status, body = await self._get(self._options.api_url + _TOKEN_PATH, headers=headers)
             answer = wire.load(body) if status == httpx.codes.OK else None
@@ -104,14 +107,48 @@ class Rest:
             raise UpstreamUnavailable("order book answer is not an object")
         return BookPage(_side(page.get("asks")), _side(page.get("bids")))
 
+    async def orders(
+        self, *, offset: int = 0, limit: int = 100, order_id: str | None = None
+    ) -> list[Data]:
+        """Open orders of the account, newest first, or the one; raises UpstreamUnavailable."""
+        return await self._private_rows(_ORDERS_PATH, "id", _page(offset, limit, order_id))
+
+    async def history(
+        self, *, offset: int = 0, limit: int = 100, order_id: str | None = None
+    ) -> list[Data]:
+        """Finished orders of the account, newest first, or the one; raises UpstreamUnavailable."""
+        return await self._private_rows(_HISTORY_PATH, "id", _page(offset, limit, order_id))
+
+    async def balances(self) -> list[Data]:
+        """The balances of the account; raises UpstreamUnavailable."""
+        return await self._private_rows(_BALANCE_PATH, "ticker", {})
+
+    async def _private_rows(self, path: str, key: str, params: dict[str, str]) -> list[Data]:
+        headers = self._signed()
+        if headers is None:
+            raise UpstreamUnavailable("no credentials: the account needs a user id and an api key")
+        url = self._options.api_url + path
+        return _rows(await self._json(url, params=params, headers=headers), key)
+
+    def _signed(self) -> dict[str, str] | None:
+        """The headers of a GET that is signed; None without credentials (protocol 4.1)."""
+        if self._credentials is None:
+            return None
+        return {"userId": self._credentials.user_id, "sign": self._credentials.sign()}
+
     async def _json(
-        self, url: str, *, params: dict[str, str] | None = None, absent: Any = None
+        self,
+        url: str,
+        *,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        absent: Any = None,
     ) -> Any:
         """The payload under ``result`` or ``data``, whichever comes first (protocol 4.3).
 
         ``absent`` stands for an answer that says there is no such thing, if it is not None.
         """
-        status, body = await self._get(url, params=params)
+        status, body = await self._get(url, params=params, headers=headers)
         if absent is not None and status in _NO_SUCH_THING:
             return absent
         if status != httpx.codes.OK:
@@ -163,6 +200,13 @@ def _payload(answer: Any) -> Any:
             if answer.get(wrapper) is not None:
                 return answer[wrapper]
     return answer
+
+
+def _page(offset: int, limit: int, order_id: str | None) -> dict[str, str]:
+    """The query of an order list; an order's id is its own page."""
+    if order_id is not None:
+        return {"order_id": order_id}
+    return {"limit": str(limit), "offset": str(offset)}
 
 
 def _token(answer: Any) -> str | None:

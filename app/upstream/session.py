@@ -189,6 +189,13 @@ class Session:
         """Whether ``channel`` is acknowledged, loaded if it is a book, and the socket not mute."""
         return self._state is State.LIVE and self._lines[channel.kind].confirmed(channel)
 
+    def whole(self, kind: Kind) -> int | None:
+        """The newest run of all of a kind, once that is acknowledged; None before."""
+        line = self._lines[kind]
+        if self._state is not State.LIVE or not line.whole:
+            return None
+        return max(line.runs.values())
+
     def hears(self, channel: Channel) -> bool:
         """Whether ``channel`` is wanted, by itself or under its wildcard."""
         return self._lines[channel.kind].hears(channel)

@@ -17,6 +17,7 @@ from app.errors import LeaseLost
 from app.feed import Replica, Upstream, follow, lead
 from app.simulator import Options, Simulator
 from app.telemetry import Metrics
+from app.upstream.account import Books
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets
 from app.upstream.pool import Pool, PoolOptions
@@ -87,6 +88,20 @@ class Process:
         hub = self.replica.hub
         await until(lambda: hub.status[0] == wanted, f"upstream {wanted}", limit=30)
 
+    async def settled(self) -> None:
+        """Wait until the whole upstream is live, and what is private was read over REST."""
+
+        def live() -> bool:
+            health = self.replica.hub.health
+            return (
+                health is not None
+                and {one.state for one in self.pool.connections()} == {"live"}
+                and bool(health.following)
+                and all(one.live for one in health.following.values())
+            )
+
+        await until(live, lambda: self.replica.hub.health, limit=30)
+
     @property
     def leading(self) -> bool:
         return bool(self.metrics.registry.get_sample_value("sluice_lease_held"))
@@ -123,7 +138,7 @@ async def candidate(
         hosts = RestOptions(exchange.url, exchange.url, exchange.url, timeout=2.0)
         rest = Rest(client, hosts, Credentials("demo-user", "demo-key"))
         pool = Pool(rest, PoolOptions(exchange.ws_url), metrics, leave=freely)
-        upstream = Upstream(pool, Markets(rest), Audit(rest, metrics))
+        upstream = Upstream(pool, Markets(rest), Audit(rest, metrics), Books(rest, gap=0.0))
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(follow(broker, replica, health_ttl=health_ttl)),
