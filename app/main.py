@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import catalogue, health, private, problems, schemas, state, stream
+from app.api import account, catalogue, health, private, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
@@ -79,7 +79,13 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     app.state.settings = settings
     app.state.failed = False
     app.state.hand_over = lambda: None
-    data = (stream.router, state.router, catalogue.router, private.router)
+    data = (
+        stream.router,
+        state.router,
+        account.router,
+        catalogue.router,
+        private.router,
+    )
     for router in (*(() if settings.role == "feed" else data), health.router):
         app.include_router(router)
     problems.install(app)

@@ -101,11 +101,9 @@ class Settings(BaseSettings):
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             try:
-                channel = Channel.parse(text)
+                Channel.parse(text)
             except MalformedRequest as error:
                 raise ValueError(error.detail) from None
-            if channel.private:
-                raise ValueError(f"{channel} is private: only public channels can be followed yet")
         return value
 
     @field_validator("cors_origins")

@@ -18,6 +18,8 @@ ELSEWHERE = {
     "app/bus/broker.py": "tests/contract/test_broker.py",  # what every broker promises
     "app/errors.py": "tests/api/test_problems.py",  # a tree of names, rendered there
     "app/api/deps.py": "tests/api/test_state.py",  # no decision of its own
+    "app/api/terms.py": "tests/api/test_shapes.py",  # parts of the shapes
+    "app/api/holdings.py": "tests/api/test_shapes.py",  # some of them
     "app/api/admission.py": "tests/api/test_stream.py",  # its limits are seen on streams
     "app/tail/panels.py": "tests/tail/test_view.py",  # what the view is put together from
     "app/simulator/actions.py": "tests/simulator/test_control.py",  # set off through the control

@@ -5,20 +5,23 @@ Nothing here waits, so what one answer holds belongs to one moment.
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.parameters import unchanged
 from app.domain.channel import Channel
-from app.domain.event import Envelope
+from app.domain.event import Data, Envelope
 from app.domain.position import START
 from app.domain.store import State
 from app.errors import NotReady
 from app.hub.hub import Hub
 
 Headers = list[tuple[bytes, bytes]]
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Wanted(NamedTuple):
@@ -43,13 +46,18 @@ class Ready(Response):
 
 
 class Answer:
-    """What is known now of the states that a request asked for; at least one.
+    """What is known now of the states that a request asked for.
 
-    It is as old as its oldest state, stale if any state is, and at the greatest position.
+    It is as old as its oldest state, stale if any state is, and at the greatest position. Without
+    states it stands at the beginning: only of an account may nothing be an answer.
     """
 
     def __init__(self, hub: Hub, states: Sequence[State], *, stale_after: float) -> None:
         now = time.time()
+        self.states = states
+        self._hub = hub
+        self._stale_after = stale_after
+        self._private = not states
         self._parts: list[tuple[State, float, bool]] = []
         self._age = 0.0
         self.stale = False
@@ -60,6 +68,7 @@ class Answer:
             self._parts.append((state, age, stale))
             self._age = max(self._age, age)
             self.stale |= stale
+            self._private |= state.channel.private
             self.position = max(self.position, state.position)
 
     def single(self, scope: Scope, wanted: Wanted) -> Response:
@@ -78,6 +87,29 @@ class Answer:
         envelopes = (_envelope(state.snapshot(), age, stale) for state, age, stale in self._parts)
         return _whole(headers, b'{"data":[%b]}' % b",".join(envelopes))
 
+    def of(self, states: Sequence[State]) -> "Answer":
+        """The answer about some of the states."""
+        return Answer(self._hub, states, stale_after=self._stale_after)
+
+    def listed(self, scope: Scope, found: Sequence[Data], max_age: float | None) -> Response:
+        """What was found in the states, with how old and stale that is beside it."""
+        beside = b',"position":"%d-%d","age":%.3f,"stale":%b' % (
+            *self.position,
+            self._age,
+            b"true" if self.stale else b"false",
+        )
+        return self._found(scope, found, max_age, beside)
+
+    def alone(self, scope: Scope, found: Data, max_age: float | None) -> Response:
+        """The one thing that was found."""
+        return self._found(scope, found, max_age, b"")
+
+    def _found(self, scope: Scope, found: Any, max_age: float | None, beside: bytes) -> Response:
+        headers = self._headers(max_age)
+        if self._is_known(scope):
+            return Ready(304, headers)
+        return _whole(headers, b'{"data":%b%b}' % (_encode(found), beside))
+
     def unchanged(self, max_age: float | None) -> Response:
         """304, whatever the request's validators: the end of a wait in which nothing came."""
         return Ready(304, self._headers(max_age))
@@ -93,7 +125,7 @@ class Answer:
             )
         return [
             (b"etag", b'"%d-%d"' % self.position),
-            (b"cache-control", b"no-cache"),
+            (b"cache-control", b"private, no-store" if self._private else b"no-cache"),
             (b"age", b"%d" % self._age),
             (b"sluice-stale", b"true" if self.stale else b"false"),
         ]

@@ -73,6 +73,15 @@ def state_responses(kind: str | None, *, several: bool = False) -> dict[int | st
     }
 
 
+def listed_responses(model: str) -> dict[int | str, dict[str, Any]]:
+    """``responses=`` of a path that lists what stands in several states."""
+    return {
+        200: {"content": {"application/json": {"schema": _ref(model)}}, "headers": _HEADERS},
+        304: {"description": "Not Modified", "headers": _HEADERS},
+        **problems(401, 403, 404, 422, 503),
+    }
+
+
 def install(app: FastAPI) -> None:
     """Put the models that ``responses=`` refer to into the application's OpenAPI document."""
     generate = app.openapi

@@ -4,26 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.holdings import (
+    Balance,
+    DealChange,
+    DealList,
+    Deals,
+    OrderAnswer,
+    OrderChange,
+    OrderList,
+    Orders,
+)
+from app.api.terms import Amount, Direction, Levels, Market, PositionText, Timestamp
 from app.domain.channel import Kind
-
-Amount = Annotated[
-    str, Field(description="Decimal text with the exchange's own digits", examples=["27123.45"])
-]
-PositionText = Annotated[
-    str,
-    Field(
-        description="`<epoch>-<sequence>`; grows over all events of a deployment",
-        pattern=r"^(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})$",
-        examples=["1795335123456-48213"],
-    ),
-]
-Market = Annotated[str, Field(description="The market", examples=["BTC_USDT"])]
-Timestamp = Annotated[int, Field(description="The exchange's time in Unix seconds")]
-Levels = Annotated[
-    list[tuple[Amount, Amount]],
-    Field(description="`[price, value]`: price in quote currency, value in base currency"),
-]
-Direction = Literal["buy", "sell"]
 
 
 class LastPrice(BaseModel):
@@ -84,87 +76,6 @@ class BookChange(BaseModel):
     full_reload: bool
     asks: Levels = []
     bids: Levels = []
-
-
-class OrderInfo(BaseModel):
-    """An order of the account, as the exchange tells it; there may be more fields."""
-
-    id: Annotated[str, Field(description="ULID")]
-    symbol: Market
-    orderType: str  # noqa: N815 -- the exchange's name
-    direction: Direction
-    price: Annotated[Amount | None, Field(description="In quote currency")] = None
-    quantity: Annotated[Amount, Field(description="In base currency")]
-    value: Annotated[Amount, Field(description="In quote currency")]
-    filledQuantity: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    filledValue: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    clientOid: str | None = None  # noqa: N815 -- same
-    createTs: Timestamp  # noqa: N815 -- same
-    updateTs: Timestamp | None = None  # noqa: N815 -- same
-    finishTs: Timestamp | None = None  # noqa: N815 -- same
-    state: str | None = None
-    internalState: str | None = None  # noqa: N815 -- same
-
-
-class Orders(BaseModel):
-    """Open orders and the last 100 finished ones of a market, newest first."""
-
-    symbol: Market
-    orders: list[OrderInfo]
-
-
-class OrderChange(BaseModel):
-    """What happened to an order."""
-
-    type: Literal["created", "updated", "finished"]
-    info: OrderInfo
-
-
-class BalanceInfo(BaseModel):
-    """A balance of the account; amounts in the currency itself."""
-
-    walletId: Annotated[str | None, Field(description="ULID")] = None  # noqa: N815 -- same
-    currencyCode: str  # noqa: N815 -- same
-    amount: Annotated[Amount | None, Field(description="Size of the change, unsigned")] = None
-    oldBalance: Amount | None = None  # noqa: N815 -- same
-    newBalance: Amount | None = None  # noqa: N815 -- same
-
-
-class Balance(BaseModel):
-    """A balance; `available` and `held` stand in it once REST has told them."""
-
-    info: BalanceInfo
-    available: Amount | None = None
-    held: Amount | None = None
-
-
-class DealInfo(BaseModel):
-    """A deal of the account, as the exchange tells it."""
-
-    dealId: Annotated[str, Field(description="ULID")]  # noqa: N815 -- same
-    symbol: Market
-    dealState: str  # noqa: N815 -- same
-    transactionId: Annotated[str, Field(description="ULID, unique")]  # noqa: N815 -- same
-    filledPrice: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    filledQuantity: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    filledValue: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    fee: Annotated[Amount, Field(description="In `feeCurrency`")]
-    feeCurrency: str  # noqa: N815 -- same
-    tradeRole: Literal["taker", "maker"]  # noqa: N815 -- same
-    committedAt: Timestamp  # noqa: N815 -- same
-
-
-class Deals(BaseModel):
-    """The last 100 deals of a market, newest first."""
-
-    symbol: Market
-    deals: list[DealInfo]
-
-
-class DealChange(BaseModel):
-    """A deal that was made."""
-
-    info: DealInfo
 
 
 class _Envelope(BaseModel):
@@ -375,6 +286,9 @@ ANSWERS: list[type[BaseModel]] = [
     MarketList,
     MarketAnswer,
     ScaleList,
+    OrderList,
+    OrderAnswer,
+    DealList,
     Alive,
     Ready,
     Status,

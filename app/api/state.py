@@ -95,9 +95,18 @@ class Reader:
 
     async def several(self, channels: Sequence[Channel], max_age: float | None) -> Response:
         """The states of several channels, all of one moment; wildcards mean all that are known."""
+        return (await self.answer(channels)).several(self._scope, max_age)
+
+    async def answer(self, channels: Sequence[Channel]) -> Answer:
+        """What is known of channels; nothing, where REST has told that the account has nothing."""
         await self._follow(channels)
         await self._first(channels)
-        return self._answer(self._known(channels)).several(self._scope, max_age)
+        return self._answer(self._known(channels))
+
+    def _confirmed(self, channel: Channel) -> bool:
+        health = self._hub.health
+        following = None if health is None else health.following_of(channel)
+        return following is not None and following.live
 
     def _answer(self, states: Sequence[State]) -> Answer:
         return Answer(self._hub, states, stale_after=self.limits.stale_after)
@@ -156,7 +165,8 @@ class Reader:
 
     def _heard(self, channel: Channel) -> bool:
         if channel.wildcard:
-            return any(True for _ in self._hub.store.of_kind(channel.kind))
+            some = any(True for _ in self._hub.store.of_kind(channel.kind))
+            return some or (channel.private and self._confirmed(channel))
         return self._hub.store.get(channel) is not None
 
     def _known(self, channels: Sequence[Channel]) -> list[State]:

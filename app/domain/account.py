@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
+from app.domain.channel import Channel, Kind
 from app.domain.event import Data
 
 LAST = 100
@@ -185,6 +186,17 @@ class Balance:
 
     def data(self, _limit: int | None = None) -> Data:
         return self._data
+
+
+def empty(channel: Channel) -> Data:
+    """A snapshot's ``data`` where the account has nothing."""
+    if channel.kind is Kind.BALANCE:
+        return {"info": {"currencyCode": channel.subject}}
+    return (
+        orders_in(channel.subject, ())
+        if channel.kind is Kind.ORDER
+        else deals_in(channel.subject, ())
+    )
 
 
 def orders_in(symbol: str, orders: Iterable[Data]) -> Data:

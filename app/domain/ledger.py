@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, auto
 
-from app.domain.account import Deals, Orders, finished
+from app.domain.account import Deals, Orders, empty, filled, finished
 from app.domain.channel import PRIVATE, Channel, Kind
 from app.domain.event import Data, Event
 from app.domain.health import Following
-from app.domain.reconcile import Held, Statement, merge, unexplained
+from app.domain.reconcile import Held, Statement, merge
 from app.domain.store import Store
 
 WAITING = 50_000
@@ -177,7 +177,9 @@ class Ledger:
 
     def next_wake(self) -> float | None:
         """When there will be something to ask, if nothing else happens."""
-        return min((due for kind, due in self._again.items() if kind in self._settled), default=None)
+        return min(
+            (due for kind, due in self._again.items() if kind in self._settled), default=None
+        )
 
     def begin(self, question: Question, now: float) -> None:
         """The question is asked now: what comes from here on REST may not know."""
@@ -223,7 +225,7 @@ class Ledger:
         settled = {**self._settled, **{kind: runs[kind] for kind in question.kinds if kind in runs}}
         ripe = [one for one in self._waiting if one.continuity <= settled.get(one.channel.kind, 0)]
         held = Held(self._store, settled, ripe, self._touched)
-        self._owe(statement, held)
+        self._owe(statement)
         made = merge(statement, held)
         for event in made:
             if event.channel.kind is Kind.BALANCE:
@@ -243,10 +245,25 @@ class Ledger:
                 made += self._let_in(event)
         return made
 
-    def _owe(self, statement: Statement, held: Held) -> None:
+    def nothing(self, channels: Iterable[Channel], now: float) -> list[Event]:
+        """That there is nothing on those channels of which REST was read and nothing is known."""
+        waiting = {event.channel for event in self._waiting}
+        runs = self._settled
+        return [
+            Event(
+                one, empty(one), None, now, self._settled[one.kind], full=True, origin="reconcile"
+            )
+            for one in channels
+            if one.kind in runs
+            and one.kind not in self._lost
+            and one not in waiting
+            and self._store.get(one) is None
+        ]
+
+    def _owe(self, statement: Statement) -> None:
+        """Of what was filled before REST was read any deal may have been missed."""
         if _tells(statement.kinds):
-            active = {row["id"] for row in statement.active}
-            self._owing = (self._owing & active) | unexplained(statement, held)
+            self._owing = {row["id"] for row in statement.active if filled(row)}
 
     def _looked_for(self, question: Question, statement: Statement) -> None:
         found = {row["id"] for row in statement.finished}

@@ -49,6 +49,7 @@ class Account:
         self._books = books
         self._ledger = Ledger(store, lost=lost)
         self._kinds = {state.channel.kind for state in store if state.channel.private}
+        self._asked: frozenset[Channel] = frozenset()
         self._stirred = asyncio.Event()
 
     def widen(self, wanted: Iterable[Channel]) -> frozenset[Channel]:
@@ -62,6 +63,13 @@ class Account:
             self._kinds.add(Kind.ORDER)
         whole = frozenset(Channel(kind, "*") for kind in self._kinds)
         return whole.union(channel for channel in channels if not channel.private)
+
+    def ask(self, channels: Iterable[Channel]) -> None:
+        """These are wanted by themselves: if there is nothing on one, that is to be told."""
+        asked = frozenset(channels)
+        if asked - self._asked:
+            self._stirred.set()
+        self._asked = asked
 
     def sift(self, events: Iterable[Event]) -> list[Event]:
         """What may be published now of what was heard."""
@@ -85,6 +93,8 @@ class Account:
             runs = self._runs()
             question = self._ledger.due(runs, time.time())
             if question is None:
+                if self._ledger.nothing(self._asked, time.time()):
+                    await number(lambda: self._ledger.nothing(self._asked, time.time()))
                 await self._rest()
                 continue
             try:

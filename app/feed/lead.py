@@ -276,9 +276,12 @@ class _Leader:
             if self._markets.knows(channel) or self._states.get(channel) is not None
         )
         self._pool.want(listed)
+        single = {one for one in wishes if one.private and not one.wildcard}
+        self.account.ask(one for one in single if self._markets.knows(one))
         for channel in self._dropped(listed):
             self.sequencer.forget(channel)
-        return wanted - listed
+        unknown = {one for one in single if self._markets.knows(one) is None}
+        return (wanted - listed) | unknown
 
     async def _look_up(self, channel: Channel) -> None:
         """Have the exchange's lists fetched; what is not on them is not followed.

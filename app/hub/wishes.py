@@ -77,8 +77,14 @@ class Wishes:
         return self.pinned.union(self.own(now), *(wish[0] for wish in self._others.values()))
 
     def _unpinned(self, channels: Iterable[Channel]) -> Iterable[Channel]:
+        """Those to be told.
+
+        Of the account also what a pinned wildcard brings: where there is nothing, the leader says
+        so for each channel that is asked for.
+        """
         return (
             channel
             for channel in channels
-            if channel not in self.pinned and channel.everything not in self.pinned
+            if channel not in self.pinned
+            and (channel.private or channel.everything not in self.pinned)
         )

@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import catalogue, health, private, problems, schemas, state, stream
+from app.api import account, catalogue, health, private, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
@@ -112,7 +112,7 @@ class Gateway:
         self.clock = time.time()
         self._sequencer = Sequencer(7, Store())
         self.app = FastAPI(redirect_slashes=False)
-        for room in (stream, state, catalogue, private, health):
+        for room in (stream, state, account, catalogue, private, health):
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)

@@ -117,27 +117,27 @@ class Storm:
         """Something happens, good or bad."""
         for _ in range(self.random.choice((1, 3, 20))):
             self.trade()
-        match self.random.randrange(12):
-            case 0 | 1:
-                self.control.act("cut")
-            case 2:
-                self.control.act("stall")
-            case 3:
-                self.control.set(stall=False)
-            case 4:
-                self.control.set(rest=self.random.choice(("500", "malformed")))
-            case 5 | 6:
-                self.control.set(rest="ok")
-            case 7:
-                self.control.set(duplicate_after_reconnect=self.random.random() < 0.5)
-            case 8:
-                self.control.set(drop_every=self.random.choice((0, 2, 5)))
-            case 9:
-                self.control.set(balance_gap=self.random.random() < 0.3)
-            case 10:
-                self.control.set(wrapper=self.random.choice(("data", "result")))
-            case _:
-                self.control.set(rest="slow", rest_delay=0.05)
+        half = self.random.random() < 0.5
+        trouble: Json = self.random.choice(
+            [
+                {"act": "cut"},
+                {"act": "cut"},
+                {"act": "stall"},
+                {"stall": False},
+                {"rest": "500" if half else "malformed"},
+                {"rest": "ok"},
+                {"rest": "ok"},
+                {"rest": "slow", "rest_delay": 0.05},
+                {"duplicate_after_reconnect": half},
+                {"drop_every": self.random.choice((0, 2, 5))},
+                {"balance_gap": self.random.random() < 0.3},
+                {"wrapper": "data" if half else "result"},
+            ]
+        )
+        if "act" in trouble:
+            self.control.act(trouble["act"])
+        else:
+            self.control.set(**trouble)
         await asyncio.sleep(self.random.choice((0.0, 0.01, 0.05)))
 
     async def calm(self) -> None:
@@ -150,7 +150,9 @@ class Storm:
 @asynccontextmanager
 async def storm(seed: int = 0, *pinned: str, **switches: object) -> AsyncIterator[Storm]:
     broker, here = FaultyBroker(), replica(*(pinned or ACCOUNT))
-    async with candidate(lease_on(broker), broker, here, rate=0.0, **{"seed": seed, **switches}) as process:
+    async with candidate(
+        lease_on(broker), broker, here, rate=0.0, **{"seed": seed, **switches}
+    ) as process:
         it = Storm(process, broker, seed)
         await process.settled()
         yield it
