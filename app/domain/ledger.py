@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, auto
 
-from app.domain.account import Deals, Orders, empty, filled, finished
+from app.domain.account import Orders, empty, filled, finished
 from app.domain.channel import PRIVATE, Channel, Kind
 from app.domain.event import Data, Event
 from app.domain.health import Following
@@ -41,8 +41,8 @@ class Question:
     """What to ask REST.
 
     ``kinds``: of these everything since the last thing known. ``open``: the orders held open, whose
-    fate is wanted. ``known``: finished orders and transactions; the history is read back to one of
-    them, or to its end if there are none. ``orders``: finished orders whose deals are wanted.
+    fate is wanted. ``known``: finished orders; the history is read back to one of them, or to its
+    end if there are none. ``orders``: finished orders whose deals are wanted.
     """
 
     kinds: frozenset[Kind] = frozenset()
@@ -199,18 +199,21 @@ class Ledger:
         return [order for one in held if isinstance(one, Orders) for order in one.open()]
 
     def _known(self, kinds: set[Kind]) -> frozenset[str]:
-        """Where the history may stop; nowhere if a kind asked for was never read."""
-        found: set[str] = set()
-        for kind in kinds & {Kind.ORDER, Kind.DEAL}:
-            states = list(self._store.of_kind(kind))
-            if not states and kind not in self._settled:
-                return frozenset()
-            for reducer in (state.reducer for state in states):
-                if isinstance(reducer, Orders):
-                    found |= {order["id"] for order in reducer.finished()}
-                elif isinstance(reducer, Deals):
-                    found |= {deal["transactionId"] for deal in reducer.data()["deals"]}
-        return frozenset(found)
+        """Where the history may stop: at what was finished, and known, before anything was missed.
+
+        Nowhere if a kind was never read, or if only deals were missed: an order that was heard of
+        meanwhile says nothing of the deals before it.
+        """
+        fresh = any(
+            kind not in self._settled and not any(True for _ in self._store.of_kind(kind))
+            for kind in kinds & {Kind.ORDER, Kind.DEAL}
+        )
+        if fresh or Kind.ORDER not in kinds:
+            return frozenset()
+        held = (state.reducer for state in self._store.of_kind(Kind.ORDER))
+        return frozenset(
+            order["id"] for one in held if isinstance(one, Orders) for order in one.finished()
+        )
 
     # What was told
 

@@ -38,13 +38,16 @@ Page = Callable[[int], Awaitable[list[Data]]]
 class Books:
     """The account as REST tells it."""
 
-    def __init__(self, rest: Rest, *, gap: float = GAP) -> None:
+    def __init__(
+        self, rest: Rest, *, gap: float = GAP, clock: Callable[[], float] = time.time
+    ) -> None:
         self._rest = rest
         self._gap = gap
+        self._clock = clock
 
     async def read(self, question: Question) -> Statement:
         """The answer to a question; raises UpstreamUnavailable."""
-        began = time.time()
+        began = self._clock()
         active: dict[str, Data] = {}
         history: dict[str, Data] = {}
         reached = True
@@ -52,10 +55,9 @@ class Books:
             active, _ = await self._all(lambda at: self._rest.orders(offset=at, limit=LIMIT))
             history, ended = await self._all(
                 lambda at: self._rest.history(offset=at, limit=LIMIT),
-                lambda page: _meets(page, question.known),
+                lambda page: not question.known.isdisjoint(page),
             )
-            reached = not question.known or _meets(history.values(), question.known)
-            reached = reached and (ended or bool(question.known))
+            reached = not question.known.isdisjoint(history) if question.known else ended
         gone = set()
         for id_ in sorted(question.open - active.keys() - history.keys()):
             found = await self._find(id_, active, history)
@@ -75,7 +77,7 @@ class Books:
             balances=tuple(balances),
             reached=reached,
             gone=frozenset(gone),
-            read=time.time(),
+            read=self._clock(),
         )
 
     async def _find(self, id_: str, active: dict[str, Data], history: dict[str, Data]) -> bool:
@@ -88,7 +90,7 @@ class Books:
         return False
 
     async def _all(
-        self, ask: Page, enough: Callable[[list[Data]], bool] = lambda _: False
+        self, ask: Page, enough: Callable[[Iterable[str]], bool] = lambda _: False
     ) -> tuple[dict[str, Data], bool]:
         """All rows by id, or those up to a page that is ``enough``; whether the list has ended."""
         for _ in range(STARTS):
@@ -102,7 +104,7 @@ class Books:
                 found |= page
                 if len(page) < LIMIT:
                     return found, True
-                if enough(list(page.values())):
+                if enough(page):
                     return found, False
             else:
                 return found, False
@@ -111,8 +113,3 @@ class Books:
 
 def _by_id(page: Iterable[Data]) -> dict[str, Data]:
     return {row["id"]: row for row in page}
-
-
-def _meets(page: Iterable[Data], known: frozenset[str]) -> bool:
-    """Whether a page of the history reaches something known."""
-    return any(not known.isdisjoint(rows.ids_of(row, rows.deals_of(row))) for row in page)

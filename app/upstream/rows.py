@@ -6,7 +6,7 @@ the creation it is said to be. Amounts keep their digits.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,8 +128,3 @@ def _amount(value: Any) -> str:
         return wire.amount(value)
     except ProtocolViolation:
         raise UpstreamUnavailable("an amount is not a decimal") from None
-
-
-def ids_of(row: Mapping[str, Any], deals: Iterable[Data]) -> set[str]:
-    """What a history row is known by: its order's id and its transactions'."""
-    return {row["id"], *(deal["transactionId"] for deal in deals)}
