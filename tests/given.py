@@ -1,7 +1,7 @@
 """Plain values that many tests start from."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from app.domain.channel import Channel, Kind, depth
 from app.domain.event import Entry, Envelope, Event, Type, envelope
@@ -63,6 +63,39 @@ def book(
     return Event(depth(market, scale), data, time, time + 0.25, continuity, full)
 
 
+def order(
+    market: str,
+    id_: str,
+    change: str = "created",
+    *,
+    filled: str = "0",
+    time: int = 100,
+    continuity: int = 1,
+    received: float | None = None,
+    **more: Any,
+) -> Event:
+    """What happened to an order of 5 at 10."""
+    times = {"created": {}, "updated": {"updateTs": time}, "finished": {"finishTs": time}}[change]
+    info = {"id": id_, "symbol": market, "price": "10", "quantity": "5", "filledQuantity": filled}
+    data = {"type": change, "info": {**info, "createTs": 100, **times, **more}}
+    heard = time + 0.25 if received is None else received
+    return Event(Channel(Kind.ORDER, market), data, time, heard, continuity)
+
+
+def deal(market: str, id_: str, *, time: int = 100, continuity: int = 1) -> Event:
+    """A deal of 1 at 10."""
+    info = {"transactionId": id_, "symbol": market, "filledQuantity": "1", "committedAt": time}
+    return Event(Channel(Kind.DEAL, market), {"info": info}, time, time + 0.25, continuity)
+
+
+def balance(
+    currency: str, old: str, new: str, *, received: float = 100.5, continuity: int = 1
+) -> Event:
+    """A change of a balance."""
+    info = {"walletId": "w", "currencyCode": currency, "oldBalance": old, "newBalance": new}
+    return Event(Channel(Kind.BALANCE, currency), {"info": info}, None, received, continuity)
+
+
 def made(
     channel: str,
     position: str,
@@ -71,6 +104,7 @@ def made(
     type_: Type = "snapshot",
     previous: str | None = None,
     gap: bool = False,
+    origin: Literal["reconcile"] | None = None,
 ) -> Envelope:
     """An envelope, as if a leader had made it."""
     return envelope(
@@ -82,6 +116,7 @@ def made(
         received=100.5,
         data={"price": position} if data is None else data,
         gap=gap,
+        origin=origin,
     )
 
 

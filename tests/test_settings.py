@@ -155,7 +155,7 @@ def test_what_is_given_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
         ("upstream_pong_timeout", "-1"),
         ("channels", "ticker"),
         ("channels", "depth:*"),
-        ("channels", "order:*"),
+        ("channels", "order:btc_usdt"),
         ("max_followed", "0"),
         ("linger", "0"),
         ("history", "0"),

@@ -161,11 +161,11 @@ class Store:
 
     def get(self, channel: Channel) -> State | None:
         """The state of one channel; None if nothing is known of it."""
-        return self._states.get(channel.kind, {}).get(channel)
+        return self._states[channel.kind].get(channel)
 
     def of_kind(self, kind: Kind) -> Iterable[State]:
         """The states of all channels of a kind."""
-        return self._states.get(kind, {}).values()
+        return self._states[kind].values()
 
     def __iter__(self) -> Iterator[State]:
         for states in self._states.values():
@@ -185,9 +185,7 @@ class Store:
 
     def apply(self, new: Envelope) -> bool:
         """Take in an envelope; False if it was already contained, or follows nothing known."""
-        states = self._states.get(new.channel.kind)
-        if states is None:  # of a kind that only a later version serves
-            return False
+        states = self._states[new.channel.kind]
         state = states.get(new.channel)
         if state is None:
             if new.type != "snapshot":

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.domain.channel import Channel
 from app.domain.event import Entry, Event
 from app.domain.sequencer import Sequencer
 from app.domain.store import LAST, Store
-from tests.given import at, book, made, price, row, ticker, trades
+from tests.given import at, balance, book, deal, made, order, price, row, ticker, trades
 
 BOOK = Channel.parse("depth:X_Y:0")
 TRADE = Channel.parse("trade:X_Y")
@@ -310,3 +311,56 @@ class TestTakeover:
         assert sequencer.state(PRICE) is None
         one(sequencer, price("X_Y", "2"))
         assert sequencer.state(PRICE) is not None
+
+
+class TestAccount:
+    def test_the_first_fact_makes_a_snapshot_and_the_next_an_update(
+        self, sequencer: Sequencer
+    ) -> None:
+        first = one(sequencer, order("X_Y", "A"))
+        assert (first["type"], first["previous"]) == ("snapshot", None)
+        assert [info["id"] for info in first["data"]["orders"]] == ["A"]
+        assert "gap" not in first
+        then = one(sequencer, order("X_Y", "A", "updated", filled="1", time=101))
+        assert (then["type"], then["previous"]) == ("update", first["position"])
+        assert then["data"]["type"] == "updated"
+
+    def test_another_run_is_no_gap_as_rest_was_read_between(self, sequencer: Sequencer) -> None:
+        one(sequencer, deal("X_Y", "A"))
+        then = one(sequencer, deal("X_Y", "B", continuity=2))
+        assert then["type"] == "update"
+        assert "gap" not in then
+
+    def test_what_is_no_news_is_not_told(self, sequencer: Sequencer) -> None:
+        one(sequencer, order("X_Y", "A", "finished"))
+        one(sequencer, deal("X_Y", "D"))
+        assert sequencer.sequence([order("X_Y", "A", "updated"), deal("X_Y", "D")]) is None
+
+    def test_a_balance_is_told_whenever_it_is_said(self, sequencer: Sequencer) -> None:
+        one(sequencer, balance("X", "1", "2"))
+        assert one(sequencer, balance("X", "1", "2"))["type"] == "update"
+
+    def test_what_rest_told_was_judged_before(self, sequencer: Sequencer) -> None:
+        one(sequencer, order("X_Y", "A"))
+        again = msgspec.structs.replace(order("X_Y", "A"), origin="reconcile")
+        then = one(sequencer, again)
+        assert (then["type"], then["origin"]) == ("update", "reconcile")
+
+    def test_a_whole_state_is_a_snapshot(self, sequencer: Sequencer) -> None:
+        one(sequencer, deal("X_Y", "A"))
+        whole = msgspec.structs.replace(
+            deal("X_Y", "B"), data={"symbol": "X_Y", "deals": []}, full=True, gap=True
+        )
+        then = one(sequencer, whole)
+        assert (then["type"], then["previous"], then["gap"]) == ("snapshot", None, True)
+        assert then["data"] == {"symbol": "X_Y", "deals": []}
+
+    def test_a_channel_that_was_dropped_starts_anew_with_a_gap(self, sequencer: Sequencer) -> None:
+        one(sequencer, deal("X_Y", "A"))
+        sequencer.forget(Channel.parse("deal:X_Y"))
+        assert one(sequencer, deal("X_Y", "B"))["gap"] is True
+
+    def test_after_a_loss_every_channel_starts_with_a_gap(self, store: Store) -> None:
+        sequencer = Sequencer(7, store, lost=True)
+        assert one(sequencer, deal("X_Y", "A"))["gap"] is True
+        assert "gap" not in one(sequencer, deal("X_Y", "B"))

@@ -209,7 +209,9 @@ def test_nothing_is_known_at_first_of_any_kind(kind: Kind) -> None:
     assert store.get(Channel(kind, "X_Y")) is None
 
 
-def test_a_kind_that_only_a_later_version_serves_is_passed_over() -> None:
+def test_an_orders_snapshot_keeps_how_it_was_learnt() -> None:
     store = Store()
-    assert not store.apply(made("order:BTC_USDT", "7-1"))
-    assert list(store) == []
+    told = made("order:BTC_USDT", "7-1", {"symbol": "BTC_USDT", "orders": []}, origin="reconcile")
+    assert store.apply(told)
+    (state,) = store
+    assert json.loads(state.snapshot().raw)["origin"] == "reconcile"

@@ -33,7 +33,8 @@ STEPS = st.lists(
         + ["read"] * 4
         + ["cut", "connect", "connect", "fail", "later", "replay", "lose", "deposit", "lead"]
     ),
-    max_size=60,
+    min_size=20,
+    max_size=80,
 )
 
 
