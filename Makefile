@@ -7,7 +7,7 @@ PORT ?= 8000
 # The pure rooms, and the tests that cover every branch of them.
 PURE_ROOMS := domain hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
   hub.collector hub.early hub.status hub.watchers \
-  upstream.wire upstream.session upstream.line upstream.interest upstream.backoff upstream.handover
+  upstream.wire upstream.session upstream.line upstream.interest upstream.backoff upstream.handover upstream.rows
 PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
 WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'

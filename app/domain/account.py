@@ -23,8 +23,8 @@ Age = tuple[int, str]
 
 
 def finished(order: Data) -> bool:
-    """Whether an order is over: only then it has a time of its end."""
-    return order.get("finishTs") is not None
+    """Whether an order is over: only then it has a time of its end, or a state."""
+    return order.get("finishTs") is not None or order.get("state") is not None
 
 
 def filled(order: Data) -> Decimal:
@@ -39,7 +39,7 @@ def created_at(order: Data) -> Age:
 
 def finished_at(order: Data) -> Age:
     """When a finished order ended."""
-    return order["finishTs"], order["id"]
+    return order.get("finishTs") or time_of(order) or 0, order["id"]
 
 
 def time_of(order: Data) -> int | None:

@@ -85,7 +85,10 @@ class Wallets:
 
 
 class Ledger:
-    """One leader's account on its ``store``; ``lost``: what was published may not all be in it."""
+    """One leader's account on its ``store``; ``lost``: what was published may not all be in it.
+
+    ``unfound``: finished orders that the history does not tell, so that deals may be missing.
+    """
 
     def __init__(self, store: Store, *, lost: bool = False) -> None:
         self._store = store
@@ -97,6 +100,8 @@ class Ledger:
         self._touched: dict[str, float] = {}
         self._owing: set[str] = set()
         self._sought: dict[str, int] = {}
+        self._seek_at = 0.0
+        self.unfound: list[str] = []
         self._again: dict[Kind, float] = {}
         self._asked = 0.0
         self._doubtful: set[Kind] = set()
@@ -166,13 +171,14 @@ class Ledger:
         """What to ask REST now; ``runs`` are those in which the private kinds are confirmed."""
         kinds = {kind for kind, run in runs.items() if self._settled.get(kind) != run}
         kinds |= {kind for kind, due in self._again.items() if due <= now and kind in self._settled}
-        if not kinds and not self._sought:
+        sought = self._sought if now >= self._seek_at else ()
+        if not kinds and not sought:
             return None
         return Question(
             kinds=frozenset(kinds),
             open=frozenset(order["id"] for order in self._open()) if _tells(kinds) else frozenset(),
             known=self._known(kinds),
-            orders=frozenset(self._sought),
+            orders=frozenset(sought),
         )
 
     def next_wake(self) -> float | None:
@@ -271,9 +277,14 @@ class Ledger:
     def _looked_for(self, question: Question, statement: Statement) -> None:
         found = {row["id"] for row in statement.finished}
         for id_ in question.orders:
-            tries = self._sought.pop(id_, TRIES) + 1
-            if id_ not in found and tries < TRIES:
+            tries = self._sought.pop(id_) + 1
+            if id_ in found:
+                continue
+            if tries < TRIES:
                 self._sought[id_] = tries
+                self._seek_at = statement.read + PAUSE
+            else:
+                self.unfound.append(id_)
 
     # How it stands
 

@@ -107,6 +107,8 @@ class Account:
                 await asyncio.sleep(next(delays))
                 continue
             await number(partial(self._ledger.settle, question, statement, runs))
+            while self._ledger.unfound:
+                log.warning("deals not told", order=self._ledger.unfound.pop())
             self._pool.changed.set()
             delays = backoff(random.random)
 

@@ -335,6 +335,8 @@ def _order(channel: Channel, data: Data, info: Data) -> Update:
     _text(data, "type", _ORDER_TYPES)
     _text(info, "id")
     _optional_amounts(info, _ORDER_AMOUNTS, _UNSIGNED)
+    if data["type"] == "finished" and info.get("finishTs") is info.get("state") is None:
+        raise _Unusable("finished order says nothing of its end")
     times = [_time(info, name) for name in _ORDER_TIMES if info.get(name) is not None]
     return Update(channel, data, max(times, default=None), full=False)
 

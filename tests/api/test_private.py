@@ -1,4 +1,4 @@
-"""The private paths: nobody has credentials yet."""
+"""Everything private: nobody has credentials yet."""
 
 import pytest
 

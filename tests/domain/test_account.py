@@ -79,6 +79,12 @@ class TestOrders:
         assert held.get("A") is not None
         assert held.get("F000") is None
 
+    def test_an_end_without_a_time_is_one(self) -> None:
+        held = orders(order("A", state="cancelled"), {"id": "B", "symbol": "X", "state": "gone"})
+        assert held.open() == []
+        held.update(change(over("C", at=1), "finished"))
+        assert len(held.finished()) == 3
+
     def test_a_part_is_the_newest(self) -> None:
         held = orders(order("A"), order("B"))
         assert held.data(1)["orders"] == [order("B")]

@@ -296,6 +296,7 @@ def test_a_deals_time_is_when_it_was_committed() -> None:
         ("trade", {"symbol": "BTC_USDT", "timestamp": 5, "trades": [1]}, "trade:BTC_USDT"),
         ("order", {"type": "revived", "info": ORDER}, "order:BTC_USDT"),
         ("order", {"type": "created", "info": {**ORDER, "id": 5}}, "order:BTC_USDT"),
+        ("order", {"type": "finished", "info": ORDER}, "order:BTC_USDT"),
         ("deal", {"info": {"symbol": "BTC_USDT", "transactionId": "t"}}, "deal:BTC_USDT"),
     ],
 )
