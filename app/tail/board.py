@@ -127,11 +127,13 @@ class Board:
         whole, data = envelope.type == "snapshot", envelope.data
         match kind:
             case "lastprice":
-                _quote(self.prices, subject, envelope, now)
+                _quote(self.prices, subject, envelope, data, now)
             case "ticker":
-                _quote(self.tickers, subject, envelope, now)
+                _quote(self.tickers, subject, envelope, data, now)
             case "balance":
-                _quote(self.balances, subject, envelope, now)
+                known = self.balances.get(subject)
+                kept = {} if whole or known is None else known.data
+                _quote(self.balances, subject, envelope, {**kept, **data}, now)
             case "depth":
                 self.books.setdefault(subject, Book()).apply(data, whole=whole)
             case "trade":
@@ -187,12 +189,17 @@ def _set_levels(side: dict[Decimal, tuple[str, str]], levels: Iterable[Sequence[
 
 
 def _price(data: Data) -> Decimal:
-    return Decimal(data["price"] if "price" in data else data["info"]["newBalance"])
+    """What its trend is seen from; of a balance that only REST has told, what is available."""
+    if "price" in data:
+        return Decimal(data["price"])
+    return Decimal(data["info"].get("newBalance") or data.get("available") or 0)
 
 
-def _quote(quotes: dict[str, Quote], subject: str, envelope: Envelope, now: float) -> None:
-    before, price = quotes.get(subject), _price(envelope.data)
-    quote = Quote(envelope.data, envelope.received, envelope.time)
+def _quote(
+    quotes: dict[str, Quote], subject: str, envelope: Envelope, data: Data, now: float
+) -> None:
+    before, price = quotes.get(subject), _price(data)
+    quote = Quote(data, envelope.received, envelope.time)
     if before is not None:
         move = price.compare(_price(before.data))
         quote.trend = int(move) or before.trend

@@ -52,6 +52,14 @@ def test_a_request_makes_a_channel_wanted_for_a_while(wishes: Wishes) -> None:
     assert BTC not in wishes.wanted(170.0)
 
 
+def test_what_a_pinned_account_may_not_have_is_a_wish() -> None:
+    """Where there is nothing, the leader says so only if it hears that someone asks."""
+    orders, btc = Channel.parse("order:*"), Channel.parse("order:BTC_USDT")
+    wishes = Wishes([orders], linger=60.0, limit=2)
+    wishes.hold([orders, btc])
+    assert {btc} == wishes.own(0.0)
+
+
 def test_what_is_pinned_is_no_wish(wishes: Wishes) -> None:
     wishes.hold([TICKERS, Channel.parse("ticker:BTC_USDT")])
     wishes.touch([Channel.parse("ticker:ETH_USDT")], 0.0)

@@ -121,6 +121,20 @@ def test_balances_deals_and_tickers() -> None:
     assert shown.tickers["BTC_USDT"].data == ticker
 
 
+def test_a_balance_keeps_what_rest_said_until_a_snapshot() -> None:
+    told = {"info": {"currencyCode": "USDT"}, "available": "5", "held": "1"}
+    change = {"info": {"newBalance": "4"}}
+    shown = board(
+        made("balance:USDT", "7-1", told),
+        made("balance:USDT", "7-2", change, previous="7-1"),
+        made("balance:BTC", "7-3", {"info": {"currencyCode": "BTC"}}),
+    )
+    assert shown.balances["USDT"].data == {**change, "available": "5", "held": "1"}
+    assert shown.balances["USDT"].trend == -1
+    shown.apply(made("balance:USDT", "7-4", change), 1000.0)
+    assert shown.balances["USDT"].data == change
+
+
 @pytest.mark.parametrize(
     ("channel", "position", "data"),
     [

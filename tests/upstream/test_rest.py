@@ -183,3 +183,62 @@ async def test_an_order_book_keeps_its_digits(wrapper: str) -> None:
 async def test_an_unusable_order_book_is_unavailable(page: Any) -> None:
     with pytest.raises(UpstreamUnavailable):
         await answering({"result": page}).order_book("A_B", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("orders", "/v2/user-api/exchange/orders"),
+        ("history", "/v2/user-api/exchange/orders/history"),
+    ],
+)
+async def test_orders_are_asked_for_page_by_page_and_signed(name: str, path: str) -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"result": [{"id": "a", "price": "1.50"}]})
+
+    ask = getattr(rest(handler), name)
+    assert await ask(offset=90, limit=100) == [{"id": "a", "price": "1.50"}]
+    assert await ask(order_id="a") == [{"id": "a", "price": "1.50"}]
+    assert [str(request.url) for request in seen] == [
+        f"https://api{path}?limit=100&offset=90",
+        f"https://api{path}?order_id=a",
+    ]
+    for request in seen:
+        assert request.method == "GET"
+        assert request.headers["userId"] == "user-1"
+        assert request.headers["sign"] == hashlib.md5(KEY.encode()).hexdigest()  # noqa: S324  protocol
+
+
+async def test_balances_are_signed() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == "https://api/v2/user-api/exchange/account/balance"
+        assert request.headers["userId"] == "user-1"
+        return httpx.Response(200, json={"data": [{"ticker": "BTC", "available": 1.5}]})
+
+    assert await rest(handler).balances() == [{"ticker": "BTC", "available": "1.5"}]
+
+
+@pytest.mark.parametrize("body", [{"result": {}}, {"result": [17]}, {"result": [{}]}, b"{", {}])
+async def test_an_unusable_account_is_unavailable(body: Any) -> None:
+    with pytest.raises(UpstreamUnavailable):
+        await answering(body).orders()
+    with pytest.raises(UpstreamUnavailable):
+        await answering(body).balances()
+
+
+async def test_the_account_wants_credentials() -> None:
+    with pytest.raises(UpstreamUnavailable, match="credentials"):
+        await rest(lambda _request: httpx.Response(200), None).orders()
+
+
+async def test_no_trouble_with_the_account_tells_the_signature() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(f"to {request.headers}")
+
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await rest(handler).balances()
+    assert WHO.sign() not in repr(caught.value)
+    assert caught.value.__cause__ is None

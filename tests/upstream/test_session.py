@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.channel import Channel, depth
+from app.domain.channel import Channel, Kind, depth
 from app.domain.event import Event
 from app.errors import ConnectionLost, ProtocolViolation
 from app.telemetry import Metrics
@@ -266,6 +266,29 @@ def test_a_book_is_confirmed_with_its_full_reload() -> None:
     (event,) = talk.book(full=True)
     assert event.full
     assert talk.session.confirmed(BOOK)
+
+
+def test_a_whole_kind_is_confirmed_with_its_newest_run() -> None:
+    talk = Talk()
+    orders = Channel(Kind.ORDER, "*")
+    assert talk.session.whole(Kind.ORDER) is None
+    talk.live(orders)
+    first = talk.session.run(orders)
+    assert talk.session.whole(Kind.ORDER) == first
+    talk.session.lose(talk.now, Channel(Kind.ORDER, "BTC_USDT"))
+    assert talk.session.run(orders) == first
+    newest = talk.session.whole(Kind.ORDER)
+    assert newest is not None
+    assert newest > first
+    assert talk.session.whole(Kind.DEAL) is None
+    talk.session.end(ConnectionLost("cut"))
+    assert talk.session.whole(Kind.ORDER) is None
+
+
+def test_one_channel_confirms_no_whole_kind() -> None:
+    talk = Talk()
+    talk.live(Channel(Kind.DEAL, "BTC_USDT"))
+    assert talk.session.whole(Kind.DEAL) is None
 
 
 def test_a_book_is_resynced_by_a_subscribe_of_the_complete_set() -> None:
