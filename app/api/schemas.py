@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from app.api.limiter import UNLIMITED
 from app.api.parameters import ChannelsText
 from app.api.shapes import ANSWERS, DATA, EVENTS
-from app.domain.channel import PRIVATE, Kind
+from app.domain.channel import Kind
 
 REF = "#/components/schemas/"
 
@@ -110,7 +110,7 @@ def _components() -> dict[str, Any]:
 
 
 def _states(kind: str | None) -> list[str]:
-    kinds = [Kind(kind)] if kind else [kind for kind in DATA if kind not in PRIVATE]
+    kinds = [Kind(kind)] if kind else list(DATA)
     return [f"{DATA[kind][0]}State" for kind in kinds]
 
 

@@ -95,7 +95,7 @@ class Account:
             if question is None:
                 if self._ledger.nothing(self._asked, time.time()):
                     await number(lambda: self._ledger.nothing(self._asked, time.time()))
-                await self._rest()
+                await self._wait()
                 continue
             try:
                 self._ledger.begin(question, time.time())
@@ -112,7 +112,7 @@ class Account:
             self._pool.changed.set()
             delays = backoff(random.random)
 
-    async def _rest(self) -> None:
+    async def _wait(self) -> None:
         """Wait until something may be due."""
         wake = self._ledger.next_wake()
         try:

@@ -44,7 +44,11 @@ def active_order(row: Mapping[str, Any]) -> Data:
 def finished_order(row: Mapping[str, Any]) -> Data:
     """A finished order as an ``info``; raises UpstreamUnavailable."""
     info = _order(row)
-    info["finishTs"] = _Clock(row).read(row.get("finishedAt"))
+    end = _Clock(row).read(row.get("finishedAt"))
+    if end is not None:
+        info["finishTs"] = end
+    elif "state" not in info:
+        raise UpstreamUnavailable("a finished order says nothing of its end")
     return info
 
 
@@ -73,7 +77,7 @@ def _order(row: Mapping[str, Any]) -> Data:
     for name in _ORDER_TEXTS:
         # it is not said which of the two an absent client's id is, but the socket writes null
         if row.get(name) is not None or (name in row and name == "clientOrderId"):
-            info[_ORDER_NAMES.get(name, name)] = row[name]
+            info[_ORDER_NAMES.get(name, name)] = _flat(row[name])
     info["createTs"] = _Clock(row).created
     return info
 
@@ -82,11 +86,12 @@ def _deal(row: Mapping[str, Any], deal: Data, one: Any, clock: "_Clock") -> Data
     if not isinstance(one, dict):
         raise UpstreamUnavailable("a transaction is not an object")
     info: Data = {"dealId": _text(deal, "id"), "symbol": _text(row, "symbol")}
-    info["dealState"] = deal.get("state")
+    info["dealState"] = _flat(deal.get("state"))
     info["transactionId"] = _text(one, "id")
     info |= {name: _amount(one[name]) for name in _DEAL_AMOUNTS if one.get(name) is not None}
-    info |= {name: one[name] for name in ("feeCurrency", "tradeRole") if name in one}
-    info["committedAt"] = clock.read(one.get("committedAt"))
+    info |= {name: _flat(one[name]) for name in ("feeCurrency", "tradeRole") if name in one}
+    at = clock.read(one.get("committedAt"))
+    info["committedAt"] = at if at is not None else ulid_time(info["transactionId"]) or 0
     return info
 
 
@@ -98,12 +103,10 @@ class _Clock:
         self.created = known if known is not None else said
         self._ahead = said - known if said is not None and known is not None else 0
 
-    def read(self, text: Any) -> int:
+    def read(self, text: Any) -> int | None:
         """Unix seconds; raises UpstreamUnavailable."""
         said = _seconds(text)
-        if said is None:
-            raise UpstreamUnavailable("a time is missing")
-        return said - self._ahead
+        return None if said is None else said - self._ahead
 
 
 def _seconds(text: Any) -> int | None:
@@ -120,6 +123,13 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value:
         raise UpstreamUnavailable(f"{name} is not text")
+    return value
+
+
+def _flat(value: Any) -> Any:
+    """What is passed on as it is: anything but what nests."""
+    if isinstance(value, dict | list):
+        raise UpstreamUnavailable("a plain value nests")
     return value
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import structlog
 
-from app.domain.channel import Channel
+from app.domain.channel import Channel, Kind
 from app.errors import TokenRefused
 from app.simulator import Options, Simulator
 from app.telemetry import Metrics
@@ -24,6 +24,15 @@ async def test_what_is_wanted_is_shared_out_confirmed_and_heard() -> None:
             await it.more(text)
         await it.book_is_true(BOOK)
         assert it.exchange.control.report()["tokens_issued"] == 2
+
+
+async def test_a_whole_kind_is_confirmed_in_a_newer_run_on_each_connection() -> None:
+    async with live("order:*") as it:
+        first = it.pool.confirmed(Kind.ORDER)
+        assert first is not None
+        assert it.pool.confirmed(Kind.DEAL) is None
+        it.exchange.control.act("cut")
+        await until(lambda: (it.pool.confirmed(Kind.ORDER) or 0) > first)
 
 
 async def test_what_is_wanted_later_comes_later_and_goes_again() -> None:

@@ -138,6 +138,21 @@ def test_without_a_creation_text_the_rest_counts_as_utc() -> None:
     assert (told["createTs"], told["finishTs"]) == (CREATED, CREATED + 60)
 
 
+def test_a_finished_order_may_lack_the_time_of_its_end() -> None:
+    told = rows.finished_order({**FINISHED, "finishedAt": None})
+    assert "finishTs" not in told
+    assert told["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("transaction", "at"), [(TRANSACTION["id"], CREATED), ("17", 0)], ids=["ulid", "other"]
+)
+def test_a_deal_without_a_time_has_that_of_its_id(transaction: str, at: int) -> None:
+    deal = {"id": "d", "transactions": [{**TRANSACTION, "id": transaction, "committedAt": None}]}
+    (told,) = rows.deals_of({**FINISHED, "deal": deal})
+    assert told["committedAt"] == at
+
+
 def test_an_order_without_a_deal_has_none() -> None:
     assert rows.deals_of({**FINISHED, "deal": None}) == []
 
@@ -159,7 +174,8 @@ def test_a_balance_gets_the_sockets_names() -> None:
         ({"quantity": "many"}, "amount"),
         ({"createdAt": "yesterday"}, "a time is not"),
         ({"createdAt": 17}, "a time is not"),
-        ({"finishedAt": None}, "a time is missing"),
+        ({"finishedAt": None, "state": None}, "nothing of its end"),
+        ({"direction": ["buy"]}, "nests"),
     ],
 )
 def test_what_cannot_be_used_is_refused(change: dict[str, Any], what: str) -> None:
