@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.api import account, shapes, state
+from app.api import account, shapes, state, stream
 from app.domain.channel import Channel
 from app.domain.event import Event
 from app.errors import NotAllowed
@@ -25,7 +25,7 @@ def _asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def allow(channels: Any, _limits: Any) -> None:
         asked.extend(map(str, channels))
 
-    for room in (account, state):
+    for room in (account, state, stream):
         monkeypatch.setattr(room, "authorise", allow)
     return asked
 
@@ -210,6 +210,19 @@ async def test_several_kinds_are_told_at_once_and_to_nobody_else(gateway: Gatewa
         "balance:USDT",
     ]
     assert response.headers["cache-control"] == "private, no-store"
+
+
+async def test_a_stream_tells_it_in_the_same_envelopes(gateway: Gateway) -> None:
+    response = await gateway.stream("/v1/stream?channels=order:BTC_USDT,balance:*,deal:ETH_USDT")
+    kinds = [line for line in response.text.splitlines() if line.startswith("event: ")]
+    assert kinds[1:-1] == [
+        "event: order",
+        "event: deal",
+        "event: balance",
+        "event: balance",
+    ]
+    assert '"channel":"order:BTC_USDT","type":"snapshot"' in response.text
+    assert "ETH_USDT" not in response.text.split("event: deal")[0]
 
 
 async def test_every_path_asks_for_the_right_to_what_it_tells(
