@@ -121,6 +121,9 @@ class Source:
     def connections(self) -> tuple[ConnectionHealth, ...]:
         return (ConnectionHealth("source", "live", 0, len(MARKETS), 0),)
 
+    def confirmed(self, _kind: Kind) -> int | None:
+        return None
+
     def following(self) -> dict[Channel, Following]:
         books = {depth(market, 0): Following(True, 0, 0, 0) for market in MARKETS}
         return books | {Channel(Kind.TRADE, "*"): Following(True, 0, 0, 0)}
@@ -176,7 +179,8 @@ async def be_leader(url: str | None, rate: float | None, seconds: float) -> dict
     hub, source = Watching(), Source(rate, seconds)
     broker, lease = bus(url, "leader")
     own = replica(hub, "leader")
-    upstream = Upstream(cast("Any", source), cast("Any", Still()), cast("Any", Still()))
+    still = cast("Any", Still())
+    upstream = Upstream(cast("Any", source), still, still, still)
     cpu = time.process_time()
     with contextlib.suppress(TimeoutError):
         async with asyncio.TaskGroup() as tasks:

@@ -20,7 +20,7 @@ import uvloop
 
 from app.bus.lease import OwnLease
 from app.bus.memory import MemoryBroker
-from app.domain.channel import Channel, depth
+from app.domain.channel import Channel, Kind, depth
 from app.domain.event import Entry, Event
 from app.domain.health import ConnectionHealth, Following
 from app.domain.store import Store
@@ -118,6 +118,9 @@ class Frames:
     def connections(self) -> tuple[ConnectionHealth, ...]:
         return (ConnectionHealth("s", "live", 0, len(BOOKS), 0),)
 
+    def confirmed(self, _kind: Kind) -> int | None:
+        return None
+
     def following(self) -> dict[Channel, Following]:
         return {book: Following(True, 0, 0, 0) for book in BOOKS}
 
@@ -163,7 +166,7 @@ async def measure(updates: int) -> float:
     books, changes = frames(updates)
     source = Frames(books, changes, metrics)
     still = cast("Any", Still())
-    upstream = Upstream(cast("Any", source), still, still)
+    upstream = Upstream(cast("Any", source), still, still, still)
 
     async with asyncio.TaskGroup() as tasks:
         work = [

@@ -32,15 +32,16 @@ def _asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def order(market: str, id_: str, change: str = "created", *, time: int = 100) -> Event:
     """An order as the exchange tells it."""
-    more = {
+    more: dict[str, Any] = {
         "orderType": "limit",
         "direction": "buy",
         "value": "50",
         "filledValue": "0",
         "clientOid": None,
     }
-    end = {"state": "completed", "internalState": "filled"} if change == "finished" else {}
-    return given.order(market, id_, change, time=time, **more, **end)
+    if change == "finished":
+        more |= {"state": "completed", "internalState": "filled"}
+    return given.order(market, id_, change, time=time, **more)
 
 
 @pytest.fixture(name="gateway")

@@ -92,11 +92,10 @@ class Storm:
 
 
 @asynccontextmanager
-async def storm(seed: int = 0, *pinned: str, **switches: object) -> AsyncIterator[Storm]:
+async def storm(seed: int = 0, *pinned: str) -> AsyncIterator[Storm]:
+    """A leader that follows the account, or what is ``pinned``, on a market that stands still."""
     broker, here = FaultyBroker(), replica(*(pinned or ACCOUNT))
-    async with candidate(
-        lease_on(broker), broker, here, rate=0.0, **{"seed": seed, **switches}
-    ) as process:
+    async with candidate(lease_on(broker), broker, here, rate=0.0, seed=seed) as process:
         it = Storm(process, broker, seed)
         await process.settled()
         yield it

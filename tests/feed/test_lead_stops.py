@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.domain.channel import Channel
+from app.domain.channel import Channel, Kind
 from app.domain.event import Event
 from app.feed import Upstream, follow, lead
 from app.telemetry import Metrics
@@ -40,6 +40,9 @@ class SlowPool:
     def connections(self) -> tuple[Any, ...]:
         return ()
 
+    def confirmed(self, _kind: Kind) -> int | None:
+        return None
+
     def following(self) -> dict[Channel, Any]:
         return {}
 
@@ -58,7 +61,8 @@ class Still:
 
 
 def upstream(pool: SlowPool) -> Upstream:
-    return Upstream(cast("Any", pool), cast("Any", Still()), cast("Any", Still()))
+    still = cast("Any", Still())
+    return Upstream(cast("Any", pool), still, still, still)
 
 
 async def test_to_stop_reaches_a_leader_whose_term_is_just_ending() -> None:

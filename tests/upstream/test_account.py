@@ -32,7 +32,7 @@ class Lists:
         self.active = [row(number) for number in range(active, 0, -1)]
         self.finished = [row(90_000 - number) for number in range(finished)]
         self.asked: list[tuple[str, Any]] = []
-        self.then: Callable[[], None] = lambda: None
+        self.then: Callable[[], object] = lambda: None
 
     async def orders(self, **query: Any) -> list[dict[str, Any]]:
         return self._page("orders", self.active, query)
