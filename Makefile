@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 
 # The pure rooms, and the tests that cover every branch of them.
-PURE_ROOMS := domain hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
+PURE_ROOMS := domain api.rate hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
   hub.collector hub.early hub.status hub.watchers \
   upstream.wire upstream.session upstream.line upstream.interest upstream.backoff upstream.handover upstream.rows
-PURE_TESTS := tests/domain tests/hub tests/property tests/upstream
-WET_ONLY := --ignore=tests/domain --ignore=tests/hub --ignore=tests/property \
+PURE_TESTS := tests/domain tests/api/test_rate.py tests/hub tests/property tests/upstream
+WET_ONLY := --ignore=tests/domain --ignore=tests/api/test_rate.py --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'
 
 .PHONY: demo test check tests rooms browser security bench peers openapi requirements clean

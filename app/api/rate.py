@@ -119,7 +119,7 @@ class Counts:
         if number == self._number:
             self._now[client] = told.so_far + self.untold(client)
             self._before[client] = told.before
-        elif number == self._number - 1:
+        else:  # it was told at the very end of the window before
             self._before[client] = max(self._before.get(client, 0), told.so_far)
 
     def _turn(self, now: float) -> None:

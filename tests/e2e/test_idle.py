@@ -1,7 +1,7 @@
 """Connections that only wait, or send a byte now and then, do not stop the service.
 
 ``IDLE_CONNECTIONS=10000 pytest tests/e2e/test_idle.py`` tries it with as many as a server keeps:
-two descriptors of this machine are needed for each.
+this process and the server take a descriptor each for every one.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from tests.e2e.waiting import LIMIT
 
 pytestmark = pytest.mark.e2e
 
-IDLE = int(os.environ.get("IDLE_CONNECTIONS", "500"))
+IDLE = int(os.environ.get("IDLE_CONNECTIONS", "500")) // 2
+"""Connections of each kind."""
 ANSWERS = 50
 PROMPT = 2.0
 """Seconds for an answer, on a machine that may be busy; it takes a millisecond alone."""
