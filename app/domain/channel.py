@@ -30,7 +30,8 @@ PRIVATE = frozenset({Kind.ORDER, Kind.BALANCE, Kind.DEAL})
 class Channel(NamedTuple):
     """A kind with its subject.
 
-    The subject is a market, ``market:scale`` for depth, a currency for balance, or ``*`` for all.
+    The subject is a market, ``market:scale`` for depth, a currency for balance, or ``*`` for all. A
+    narrowed wildcard, which no text is read as, has a pattern with ``*`` in it.
     """
 
     kind: Kind
@@ -53,6 +54,11 @@ class Channel(NamedTuple):
         return self.subject == "*"
 
     @property
+    def open(self) -> bool:
+        """Whether it stands for many channels: a wildcard, or what is left of a narrowed one."""
+        return "*" in self.subject
+
+    @property
     def everything(self) -> "Channel":
         """The wildcard of this kind."""
         return _EVERYTHING[self.kind]
@@ -60,20 +66,37 @@ class Channel(NamedTuple):
     @property
     def market(self) -> str | None:
         """The market it is about; None for a wildcard and for balances."""
-        if self.wildcard or self.kind is Kind.BALANCE:
+        if self.open or self.kind is Kind.BALANCE:
             return None
         return self.subject.partition(":")[0]
 
     @property
     def scale(self) -> int | None:
         """The scale index of an order book, None for everything else."""
-        if self.wildcard or self.kind is not Kind.DEPTH:
+        if self.open or self.kind is not Kind.DEPTH:
             return None
         return int(self.subject.partition(":")[2])
 
     def covers(self, other: "Channel") -> bool:
         """Whether following this one brings ``other`` too."""
-        return self == other or (self.wildcard and self.kind is other.kind)
+        return self == other or (
+            self.kind is other.kind and self.open and like(self.subject, other.subject)
+        )
+
+
+def like(pattern: str, text: str) -> bool:
+    """Whether a text is like a pattern, in which only ``*`` is special: any run of characters."""
+    return pattern == "*" or _expression(pattern).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _expression(pattern: str) -> re.Pattern[str]:
+    # without the atomic groups a pattern of many stars would take exponential time
+    first, *rest = map(re.escape, re.split(r"\*+", pattern))
+    if not rest:
+        return re.compile(first)
+    *middle, last = rest
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last, re.DOTALL)
 
 
 _EVERYTHING = {kind: Channel(kind, "*") for kind in Kind}

@@ -174,9 +174,18 @@ class Store:
     def matching(self, channels: Iterable[Channel]) -> Iterator[State]:
         """The states under ``channels``, wildcards included; each once."""
         once = dict.fromkeys(channels)
-        wild = {channel.kind: None for channel in once if channel.wildcard}
-        for kind in wild:
-            yield from self.of_kind(kind)
+        wild: dict[Kind, list[Channel]] = {}
+        for channel in once:
+            if channel.open:
+                wild.setdefault(channel.kind, []).append(channel)
+        for kind, some in wild.items():
+            if any(channel.wildcard for channel in some):
+                yield from self.of_kind(kind)
+                continue
+            some += [channel for channel in once if channel.kind is kind and not channel.open]
+            for one in self.of_kind(kind):
+                if any(channel.covers(one.channel) for channel in some):
+                    yield one
         for channel in once:
             if channel.kind not in wild:
                 state = self.get(channel)

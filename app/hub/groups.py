@@ -7,12 +7,18 @@ from app.hub.subscription import Subscription
 
 
 class Group:
-    """Live subscriptions that follow the same channels, through outlets of one kind."""
+    """Live subscriptions that follow the same channels, through outlets of one kind.
 
-    __slots__ = ("collected", "framed", "members", "written")
+    ``follows`` is asked for every channel of a kind of which not all are followed.
+    """
 
-    def __init__(self, now: float, *, framed: bool) -> None:
+    __slots__ = ("collected", "follows", "framed", "members", "written")
+
+    def __init__(
+        self, now: float, *, framed: bool, follows: Callable[[Channel], bool] | None = None
+    ) -> None:
         self.framed = framed
+        self.follows = follows
         self.members: dict[Subscription, Callable[[bytes], None]] = {}
         self.collected: list[bytes] = []
         self.written = now
@@ -46,7 +52,9 @@ class Groups:
     def following(self, channel: Channel) -> Iterator[Group]:
         """The groups that follow a channel, by itself or by a wildcard."""
         yield from self._index.get(channel, ())
-        yield from self._index.get(channel.kind, ())
+        for group in self._index.get(channel.kind, ()):
+            if group.follows is None or group.follows(channel):
+                yield group
 
     def collect(self, channel: Channel, frame: bytes) -> None:
         """Keep a frame for every group that follows a channel."""
@@ -75,7 +83,11 @@ class Groups:
         key = subscription.channels, subscription.outlet.framed
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(now, framed=subscription.outlet.framed)
+            group = self._groups[key] = Group(
+                now,
+                framed=subscription.outlet.framed,
+                follows=_judge(subscription.channels),
+            )
             for one in _keys(subscription.channels):
                 self._index.setdefault(one, {})[group] = None
         group.members[subscription] = subscription.outlet.write
@@ -100,6 +112,13 @@ def chunk(data: bytes) -> bytes:
 
 def _keys(channels: frozenset[Channel]) -> Iterator[Channel | Kind]:
     """What a group is found by: each event by one key only, so that nobody gets it twice."""
-    kinds = {channel.kind for channel in channels if channel.wildcard}
+    kinds = {channel.kind for channel in channels if channel.open}
     yield from kinds
     yield from (channel for channel in channels if channel.kind not in kinds)
+
+
+def _judge(channels: frozenset[Channel]) -> Callable[[Channel], bool] | None:
+    """What tells which channels are followed; None if the index alone tells it."""
+    if all(channel.wildcard or not channel.open for channel in channels):
+        return None
+    return lambda channel: any(one.covers(channel) for one in channels)

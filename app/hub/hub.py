@@ -140,13 +140,17 @@ class Hub:
         after: str | None,
         *,
         on_left: Callable[[], None] = lambda: None,
+        permitted: Callable[[], bool] | None = None,
     ) -> Subscription:
         """Give a client its place: after a position it names, or from the current state on.
 
-        It keeps it until its outlet says that the client is gone; ``on_left`` is called then.
+        It keeps it until its outlet says that the client is gone; ``on_left`` is called then. It is
+        ended within about a second once it is not ``permitted`` any more; None: it always is.
         """
         ends_at = self._now() + self._options.lifetime * random.uniform(0.8, 1.0)  # noqa: S311 -- jitter
-        subscription = Subscription(channels, outlet, self, ends_at=ends_at, on_left=on_left)
+        subscription = Subscription(
+            channels, outlet, self, ends_at=ends_at, on_left=on_left, permitted=permitted
+        )
         outlet.owner = subscription
         self._subscriptions[subscription] = None
         self._catching_up[subscription] = None
@@ -206,8 +210,8 @@ class Hub:
         for subscription in list(self._catching_up):
             self._check_progress(subscription, now)
         for subscription in list(self._subscriptions):
-            if now >= subscription.ends_at and not subscription.ended:
-                self.end(subscription, "lifetime")
+            if (reason := subscription.over(now)) is not None:
+                self.end(subscription, reason)
         self._metrics.streams_lagging.set(len(self._catching_up))
 
     async def run(self) -> None:

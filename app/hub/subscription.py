@@ -78,6 +78,7 @@ class Subscription:
     __slots__ = (
         "_keeper",
         "_kinds",
+        "_narrowed",
         "at",
         "by_history",
         "channels",
@@ -89,6 +90,7 @@ class Subscription:
         "on_left",
         "outlet",
         "paused_since",
+        "permitted",
         "told",
         "undrained",
     )
@@ -101,11 +103,13 @@ class Subscription:
         *,
         ends_at: float,
         on_left: Callable[[], None] = lambda: None,
+        permitted: Callable[[], bool] | None = None,
     ) -> None:
         self.channels = channels
         self.outlet = outlet
         self.ends_at = ends_at
         self.on_left = on_left
+        self.permitted = permitted
         self._keeper = keeper
         self.at = START
         self.by_history = False
@@ -117,6 +121,9 @@ class Subscription:
         self.told = -1
         self.each_counts = any(channel.kind in EACH_COUNTS for channel in channels)
         self._kinds = frozenset(channel.kind for channel in channels if channel.wildcard)
+        self._narrowed = tuple(
+            channel for channel in channels if channel.open and not channel.wildcard
+        )
 
     def full(self) -> None:
         """Its outlet is full."""
@@ -132,11 +139,23 @@ class Subscription:
 
     def follows(self, channel: Channel) -> bool:
         """Whether the client asked for this channel, by itself or by a wildcard."""
-        return channel.kind in self._kinds or channel in self.channels
+        return (
+            channel.kind in self._kinds
+            or channel in self.channels
+            or any(one.covers(channel) for one in self._narrowed)
+        )
 
     def takes_more(self) -> bool:
         """Whether its outlet may be written to now: not ended, not full."""
         return not self.ended and self.paused_since is None
+
+    def over(self, now: float) -> End | None:
+        """Why it must end at monotonic ``now``; None while it may go on."""
+        if self.ended:
+            return None
+        if now >= self.ends_at:
+            return "lifetime"
+        return None if self.permitted is None or self.permitted() else "expired"
 
     def owed(self, store: Store) -> list[State]:
         """The states the client does not hold yet, in the order of their positions."""
