@@ -17,6 +17,7 @@ import uvloop
 from app import simulator
 from app.check import check as check_installation
 from app.demo import demo as run_demo
+from app.keys import app as keys_commands
 from app.main import create_app, pool_options, rest_of
 from app.record import record as write_recording
 from app.server import bind, listen, reserve
@@ -201,6 +202,7 @@ def _finish(work: Coroutine[Any, Any, int]) -> None:
 
 
 _simulate_command()
+app.add_typer(keys_commands, name="keys")
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from app.bus.link import Link
 from app.bus.redis import troubles
 from app.errors import BrokerUnavailable, HandshakeFailed, TokenRefused, UpstreamUnavailable
 from app.main import rest_of
+from app.rights.keys import KeysUnreadable
+from app.rights.keys import read as read_keys
 from app.settings import Settings, unknown_settings
 from app.upstream.connection import SocketOptions, open_socket, socket_url
 from app.upstream.rest import Rest
@@ -23,6 +25,11 @@ USUAL = "BTC_USDT"
 async def check(settings: Settings) -> list[str]:
     """Ask the exchange for what a start would ask for; each problem names its variable."""
     problems = [f"{name}: there is no such setting" for name in unknown_settings(os.environ)]
+    try:
+        if settings.api_keys_file is not None:
+            read_keys(settings.api_keys_file)
+    except KeysUnreadable as error:
+        problems.append(f"SLUICE_API_KEYS_FILE: {error}")
     if settings.shared:
         problems += [f"SLUICE_BROKER_URL: {problem}" async for problem in _broker(settings)]
     async with httpx.AsyncClient(trust_env=False) as client:

@@ -5,6 +5,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
@@ -16,8 +17,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import account, catalogue, health, private, problems, schemas, state, stream
+from app.api import account, catalogue, health, problems, schemas, state, stream, tickets
 from app.api.admission import Admission
+from app.api.callers import ANONYMOUS, NOBODY, Callers
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
 from app.api.guard import Guard
@@ -35,6 +37,10 @@ from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.recall import Older
 from app.hub.wishes import Wishes
+from app.rights.jwks import Jwks
+from app.rights.keys import Keys
+from app.rights.tokens import TokenOptions
+from app.rights.vault import Memory, Shared, Shelf, Vault
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry import Metrics, configure_logging, logger
 from app.upstream.account import Books
@@ -64,8 +70,10 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     """
     if settings is None:
         settings = _settings_or_exit()
+    shown = settings.anonymous == "market"
     app = FastAPIOffline(
-        docs_url="/docs",
+        docs_url="/docs" if shown else None,
+        openapi_url="/openapi.json" if shown else None,
         redoc_url=None,
         static_url="/docs/assets",
         title="Sluice",
@@ -84,7 +92,7 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         state.router,
         account.router,
         catalogue.router,
-        private.router,
+        tickets.router,
     )
     for router in (*(() if settings.role == "feed" else data), health.router):
         app.include_router(router)
@@ -97,7 +105,8 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         front = CORSMiddleware(
             front,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Last-Event-ID", "If-None-Match"],
             expose_headers=[
                 *("ETag", "Age", "Sluice-Stale", "Retry-After"),
@@ -147,11 +156,38 @@ def pool_options(settings: Settings) -> PoolOptions:
     )
 
 
+def jwks_of(settings: Settings, client: httpx.AsyncClient) -> Jwks | None:
+    """Where the public keys of tokens come from, if from anywhere."""
+    if settings.jwt_jwks_url is None:
+        return None
+    return Jwks(client, settings.jwt_jwks_url, now=time.monotonic)
+
+
+def callers_of(settings: Settings, keys: Keys, vault: Vault, jwks: Jwks | None) -> Callers:
+    """Who may call, as the settings want it."""
+    secret = settings.jwt_secret
+    tokens = TokenOptions(
+        secret=None if secret is None else secret.get_secret_value(),
+        key=None if jwks is None else jwks.key,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+    )
+    return Callers(
+        keys,
+        vault,
+        tokens,
+        jwks=jwks,
+        anonymous=ANONYMOUS if settings.anonymous == "market" else NOBODY,
+        origins=settings.cors_origins,
+    )
+
+
 class _Bus(NamedTuple):
     """What the processes of a deployment share."""
 
     broker: Broker
     lease: Lease
+    shelf: Shelf
     leave: Leave | None = None
     older: Older | None = None
     tally: Tally | None = None
@@ -161,7 +197,7 @@ class _Bus(NamedTuple):
 async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncIterator[_Bus]:
     ttl = settings.lease_ttl
     if not settings.shared:
-        yield _Bus(MemoryBroker(min(settings.history, JOURNAL)), OwnLease(ttl=ttl))
+        yield _Bus(MemoryBroker(min(settings.history, JOURNAL)), OwnLease(ttl=ttl), Memory())
         return
     link = Link(settings.broker_url.get_secret_value(), limit=min(2.0, ttl * 0.4))
     log.info("broker", url=str(link.address), process=process)
@@ -171,7 +207,9 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
     try:
         lease = RedisLease(link, process, ttl=ttl)
         tally = Tally(link, settings.rate.seconds)
-        yield _Bus(broker, lease, SharedPace(link).leave, broker.events, tally)
+        yield _Bus(
+            broker, lease, Shared(link), SharedPace(link).leave, broker.events, tally
+        )
     finally:
         await link.close()
 
@@ -196,13 +234,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             replica = Replica(store, hub, wishes, process)
             rest = rest_of(settings, client)
             markets = Markets(rest)
+            jwks = jwks_of(settings, client)
+            keys = Keys(settings.api_keys_file)
+            callers = callers_of(settings, keys, Vault(bus.shelf), jwks)
             background = [
+                tasks.create_task(keys.run(), name="keys"),
                 tasks.create_task(
                     follow(bus.broker, replica, health_ttl=settings.lease_ttl), name="follow"
                 ),
                 tasks.create_task(hub.run(), name="hub"),
                 tasks.create_task(hub.recall.run(), name="recall"),
             ]
+            if jwks is not None:
+                background.append(tasks.create_task(jwks.run(), name="jwks"))
             if settings.role != "serve":
                 pool = Pool(rest, pool_options(settings), metrics, leave=bus.leave)
                 upstream = Upstream(pool, markets, Audit(rest, metrics), Books(rest))
@@ -223,7 +267,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 wishes=wishes,
                 markets=markets,
                 metrics=metrics,
-                limits=Limits(settings.stale_after, anonymous=settings.anonymous == "market"),
+                limits=Limits(settings.stale_after),
+                callers=callers,
                 process=process,
                 quotas=Quotas(settings.rate, bus.tally),
             )

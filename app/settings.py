@@ -1,6 +1,7 @@
 """The settings: from ``SLUICE_*`` environment variables or a ``.env`` file, checked all at once."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -81,6 +82,11 @@ class Settings(BaseSettings):
     mute_after: Seconds = 60
     lease_ttl: Seconds = 5
     anonymous: Literal["market", "none"] = "market"
+    api_keys_file: Path | None = None
+    jwt_jwks_url: HttpUrl | None = None
+    jwt_secret: SecretStr | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
     cors_origins: Texts = ()
     allowed_hosts: Texts | None = None
     forwarded_allow_ips: str = "127.0.0.1"
@@ -131,6 +137,16 @@ class Settings(BaseSettings):
             Address(value.get_secret_value())  # its ValueErrors quote nothing that may be secret
         return value
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _strong(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value()
+        if value is not None and len(text.encode()) < 32:
+            raise ValueError("expected at least 32 bytes (RFC 7518, 3.2)")
+        if "-----BEGIN" in text:
+            raise ValueError("a public key is no secret: expected random bytes")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         found = []
@@ -141,6 +157,16 @@ class Settings(BaseSettings):
         if self.role != "all" and not self.shared:
             found.append(
                 f"SLUICE_ROLE {self.role} needs other processes, and SLUICE_BROKER_URL is {MEMORY}"
+            )
+        if not self.tokens and (self.jwt_audience or self.jwt_issuer):
+            found.append(
+                "SLUICE_JWT_AUDIENCE and SLUICE_JWT_ISSUER do nothing without SLUICE_JWT_SECRET or "
+                "SLUICE_JWT_JWKS_URL"
+            )
+        if self.anonymous == "none" and self.api_keys_file is None and not self.tokens:
+            found.append(
+                "SLUICE_ANONYMOUS none shuts everybody out without SLUICE_API_KEYS_FILE, "
+                "SLUICE_JWT_SECRET or SLUICE_JWT_JWKS_URL"
             )
         if self.upstream_pong_timeout + self.upstream_ping_interval >= 60:
             found.append(
@@ -160,6 +186,11 @@ class Settings(BaseSettings):
     def rate(self) -> Rate:
         """The requests that one client may make."""
         return Rate.parse(self.rate_limit)
+
+    @property
+    def tokens(self) -> bool:
+        """Whether JWTs are accepted."""
+        return self.jwt_secret is not None or self.jwt_jwks_url is not None
 
     @property
     def pinned(self) -> frozenset[Channel]:

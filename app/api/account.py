@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from app.api.parameters import After, MaxAge, Wait, channel_of, position_in
-from app.api.rights import authorise, signed_in
+from app.api.rights import credentialed
 from app.api.schemas import answers, listed_responses, problems, state_responses
 from app.api.state import ReaderDep
 from app.domain.account import Orders, committed_at, created_at, finished
 from app.domain.channel import Channel, Kind
 from app.errors import MalformedRequest, UnknownChannel
 
-router = APIRouter(prefix="/v1", tags=["account"], dependencies=[Depends(signed_in)])
+router = APIRouter(prefix="/v1", tags=["account"], dependencies=[Depends(credentialed)])
 
 Symbol = Annotated[str | None, Query(description="Only of this market, such as `BTC_USDT`")]
 
@@ -33,7 +33,6 @@ async def orders(
 ) -> Response:
     """All open orders and the last 100 finished ones of each market, newest first."""
     channel = _channel(Kind.ORDER, symbol)
-    authorise([channel], reader.limits)
     answer = await reader.answer([channel])
     found = [
         order
@@ -53,13 +52,11 @@ async def order(
     max_age: MaxAge = None,
 ) -> Response:
     """One order: an open one, or one of the last 100 finished ones of its market."""
-    authorise([Channel(Kind.ORDER, "*")], reader.limits)
     answer = await reader.answer([Channel(Kind.ORDER, "*")])
     for one in answer.states:
         found = one.reducer.get(order_id) if isinstance(one.reducer, Orders) else None
         if found is not None:
-            authorise([one.channel], reader.limits)
-            return answer.of([one]).alone(request.scope, found, max_age)
+                    return answer.of([one]).alone(request.scope, found, max_age)
     raise UnknownChannel(f"no order {order_id[:40]!r} is open or among the last finished ones")
 
 
@@ -67,7 +64,6 @@ async def order(
 async def balances(request: Request, reader: ReaderDep, max_age: MaxAge = None) -> Response:
     """The balances of all currencies that the account has."""
     channel = Channel(Kind.BALANCE, "*")
-    authorise([channel], reader.limits)
     return (await reader.answer([channel])).several(request.scope, max_age)
 
 
@@ -86,7 +82,6 @@ async def balance(
         channel = Channel(Kind.BALANCE, "*")
     if channel.wildcard:
         raise UnknownChannel(f"currency {currency[:40]!r} is unknown: expected upper case")
-    authorise([channel], reader.limits)
     return await reader.single(channel, after=position_in(after), wait=wait, max_age=max_age)
 
 
@@ -96,7 +91,6 @@ async def deals(
 ) -> Response:
     """The last 100 deals of each market, newest first."""
     channel = _channel(Kind.DEAL, symbol)
-    authorise([channel], reader.limits)
     answer = await reader.answer([channel])
     found = [deal for one in answer.states for deal in one.reducer.data()["deals"]]
     found.sort(key=committed_at, reverse=True)

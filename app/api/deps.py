@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from app.api.admission import Admission
+from app.api.callers import Callers
 from app.api.quota import Quotas
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
@@ -20,7 +21,6 @@ class Limits:
     """What the routes must know of the settings. ``stale_after`` is in seconds."""
 
     stale_after: float = 30.0
-    anonymous: bool = True
 
 
 class State(TypedDict):
@@ -32,6 +32,7 @@ class State(TypedDict):
     markets: Markets
     metrics: Metrics
     limits: Limits
+    callers: Callers
     process: str
     quotas: Quotas
 
@@ -65,6 +66,10 @@ async def _process(connection: HTTPConnection) -> str:
     return state_of(connection.scope)["process"]
 
 
+async def _callers(connection: HTTPConnection) -> Callers:
+    return state_of(connection.scope)["callers"]
+
+
 async def _limits(connection: HTTPConnection) -> Limits:
     return state_of(connection.scope)["limits"]
 
@@ -75,4 +80,5 @@ WishesDep = Annotated[Wishes, Depends(_wishes)]
 MarketsDep = Annotated[Markets, Depends(_markets)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 ProcessDep = Annotated[str, Depends(_process)]
+CallersDep = Annotated[Callers, Depends(_callers)]
 LimitsDep = Annotated[Limits, Depends(_limits)]

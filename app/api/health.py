@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app import __version__
 from app.api.answers import is_stale
 from app.api.deps import HubDep, LimitsDep, MetricsDep, ProcessDep, WishesDep
-from app.api.rights import signed_in
+from app.api.rights import may_see_details
 from app.api.schemas import answers, problems
 from app.domain.channel import Channel
 from app.domain.health import Following, Health
@@ -56,7 +56,12 @@ async def readyz(
     return _json({"status": "ready"})
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    dependencies=[Depends(may_see_details)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **problems(401, 403)},
+)
 async def metrics(metrics: MetricsDep) -> Response:
     """Every metric of this process, as Prometheus text."""
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -64,8 +69,8 @@ async def metrics(metrics: MetricsDep) -> Response:
 
 @router.get(
     "/v1/status",
-    dependencies=[Depends(signed_in)],
-    responses=answers("Status") | problems(401),
+    dependencies=[Depends(may_see_details)],
+    responses=answers("Status") | problems(401, 403),
 )
 async def status(hub: HubDep, limits: LimitsDep, process: ProcessDep) -> Response:
     """The upstream, the lease, what is followed and how fresh it is, the streams open."""

@@ -45,6 +45,16 @@ def _too_many() -> dict[str, Any]:
     return {"description": text, "headers": headers, **_PROBLEM}
 
 
+_OPEN = {"/livez", "/readyz"}
+
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "session": {"type": "apiKey", "in": "cookie", "name": "__Host-sluice"},
+}
+"""All optional: what a caller without credentials may read is a setting."""
+
+
 def answers(model: str) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a route that answers with a model of this room."""
     return {200: {"content": {"application/json": {"schema": _ref(model)}}}}
@@ -65,7 +75,7 @@ def state_responses(kind: str | None, *, several: bool = False) -> dict[int | st
             "required": ["data"],
             "properties": {"data": {"type": "array", "items": schema}},
         }
-    errors = (401, 404, 413, 422, 503) if several else (401, 404, 422, 503)
+    errors = (401, 403, 404, 413, 422, 503) if several else (401, 403, 404, 422, 503)
     return {
         200: {"content": {"application/json": {"schema": schema}}, "headers": _HEADERS},
         304: {"description": "Not Modified", "headers": _HEADERS},
@@ -92,10 +102,14 @@ def install(app: FastAPI) -> None:
             for operation in operations.values():
                 if path not in UNLIMITED:
                     operation["responses"]["429"] = _too_many()
+                if path not in _OPEN:
+                    operation["security"] = [{}, *({name: []} for name in _SECURITY)]
                 for parameter in operation.get("parameters", ()):
                     if parameter["name"] == "channels":
                         parameter |= _REQUIRED
-        document.setdefault("components", {}).setdefault("schemas", {}).update(_components())
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(_components())
+        components["securitySchemes"] = _SECURITY
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents

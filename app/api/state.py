@@ -28,14 +28,15 @@ from app.api.parameters import (
     channels_of,
     position_in,
 )
-from app.api.rights import authorise, signed_in
+from app.api.rights import Caller, authorise, signed_in
 from app.api.schemas import state_responses
 from app.domain.channel import Channel, Kind
 from app.domain.position import Position
 from app.domain.store import State
-from app.errors import NotReady
+from app.errors import NotAllowed, NotReady
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
+from app.rights.rights import Rights
 from app.upstream.markets import Markets
 
 FIRST_STATE = 2.0
@@ -49,13 +50,20 @@ class Reader:
     """Finds the states a request asks for, following their channels, and answers with them."""
 
     def __init__(
-        self, scope: Scope, hub: Hub, wishes: Wishes, markets: Markets, limits: Limits
+        self,
+        scope: Scope,
+        hub: Hub,
+        wishes: Wishes,
+        markets: Markets,
+        limits: Limits,
+        caller: Rights,
     ) -> None:
         self._scope = scope
         self._hub = hub
         self._wishes = wishes
         self._markets = markets
         self.limits = limits
+        self.caller = caller
 
     async def single(
         self,
@@ -67,10 +75,13 @@ class Reader:
         limit: int | None = None,
     ) -> Response:
         """One channel's state; with ``after`` only a newer one, waited for up to ``wait`` s."""
+        authorise([channel], self.caller)
         await self._follow([channel])
         await self._first([channel])
         if after is not None and wait:
             await self._newer(channel, after, wait)
+            if not state_of(self._scope)["callers"].permitted(self.caller):
+                raise NotAllowed("the credentials have ended")
         wanted = Wanted(channel, max_age, limit)
         answer = self._answer(self._known([channel]))
         if after is None:
@@ -85,7 +96,7 @@ class Reader:
         if state is None:
             return None
         channels = (wanted.channel,)
-        authorise(channels, self.limits)
+        authorise(channels, self.caller)
         answer = self._answer((state,))
         response = answer.single(self._scope, wanted)
         if answer.stale or self._hub.health is None:
@@ -94,11 +105,15 @@ class Reader:
         return response
 
     async def several(self, channels: Sequence[Channel], max_age: float | None) -> Response:
-        """The states of several channels, all of one moment; wildcards mean all that are known."""
+        """The states of several channels, all of one moment; wildcards mean all that are known.
+
+        Of a wildcard the caller gets what it may see.
+        """
         return (await self.answer(channels)).several(self._scope, max_age)
 
     async def answer(self, channels: Sequence[Channel]) -> Answer:
         """What is known of channels; nothing, where REST has told that the account has nothing."""
+        authorise(channels, self.caller)
         await self._follow(channels)
         await self._first(channels)
         return self._answer(self._known(channels))
@@ -165,16 +180,19 @@ class Reader:
 
     def _heard(self, channel: Channel) -> bool:
         if channel.wildcard:
-            some = any(True for _ in self._hub.store.of_kind(channel.kind))
+            some = any(map(self._sees, self._hub.store.of_kind(channel.kind)))
             return some or (channel.private and self._confirmed(channel))
         return self._hub.store.get(channel) is not None
+
+    def _sees(self, state: State) -> bool:
+        return self.caller.sees(state.channel)
 
     def _known(self, channels: Sequence[Channel]) -> list[State]:
         """The states, in the order of the channels, each once; raises NotReady if one is gone."""
         found: dict[Channel, State] = {}
         for channel in channels:
             if channel.wildcard:
-                states = self._hub.store.of_kind(channel.kind)
+                states = filter(self._sees, self._hub.store.of_kind(channel.kind))
                 found |= {one.channel: one for one in sorted(states, key=_subject)}
             elif (state := self._hub.store.get(channel)) is not None:
                 found[channel] = state
@@ -199,14 +217,22 @@ def _some(channels: Sequence[Channel]) -> str:
 
 def _at_once(wanted: Wanted, scope: Scope) -> Response | None:
     state = state_of(scope)
-    reader = Reader(scope, state["hub"], state["wishes"], state["markets"], state["limits"])
-    return reader.at_once(wanted)
+    caller = state["callers"].at_once(scope)
+    if caller is None:
+        return None
+    hub, wishes, markets = state["hub"], state["wishes"], state["markets"]
+    return Reader(scope, hub, wishes, markets, state["limits"], caller).at_once(wanted)
 
 
 async def _reader(
-    request: Request, hub: HubDep, wishes: WishesDep, markets: MarketsDep, limits: LimitsDep
+    request: Request,
+    hub: HubDep,
+    wishes: WishesDep,
+    markets: MarketsDep,
+    limits: LimitsDep,
+    caller: Caller,
 ) -> Reader:
-    return Reader(request.scope, hub, wishes, markets, limits)
+    return Reader(request.scope, hub, wishes, markets, limits, caller)
 
 
 ReaderDep = Annotated[Reader, Depends(_reader)]
@@ -299,9 +325,7 @@ async def state(
     A wildcard stands for every channel known of its kind. 503 if one of the channels has no state
     within 2 s.
     """
-    wanted = channels_in(channels)
-    authorise(wanted, reader.limits)
-    return await reader.several(wanted, max_age)
+    return await reader.several(channels_in(channels), max_age)
 
 
 def _listed(kind: Kind, symbols: list[str] | None) -> list[Channel]:

@@ -30,6 +30,7 @@ from app.errors import (
 from app.hub.hub import Hub, bye
 from app.hub.subscription import End
 from app.hub.wishes import Wishes
+from app.rights.rights import Rights
 from app.upstream.markets import Markets
 
 PATIENCE = 2.0
@@ -72,10 +73,15 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, state: State, channels: frozenset[Channel], after: str, client: str) -> None:
+    def __init__(
+        self, state: State, channels: frozenset[Channel], after: str, client: str, caller: Rights
+    ) -> None:
         self.background = None
         self._hub = state["hub"]
-        self._channels = channels
+        self._channels = (
+            channels if caller.patterns is None else frozenset(caller.narrowed(channels))
+        )
+        self._permitted = None if caller.anonymous else partial(state["callers"].permitted, caller)
         self._after = after
         self._hub.require_open()
         state["admission"].check(client)
@@ -93,7 +99,13 @@ class EventStream(Response):
             outlet = SendOutlet() if direct is None else direct.take()
             if outlet is None:
                 return
-            subscription = self._hub.join(self._channels, outlet, self._after, on_left=seat.leave)
+            subscription = self._hub.join(
+                self._channels,
+                outlet,
+                self._after,
+                on_left=seat.leave,
+                permitted=self._permitted,
+            )
             held.pop_all()
             if isinstance(outlet, SendOutlet):
                 try:
@@ -122,38 +134,56 @@ async def stream(
     last_event_id: Annotated[
         str | None, Query(alias="lastEventId", description="The same as `after`")
     ] = None,
+    ticket: Annotated[
+        str | None, Query(description="From `POST /v1/tickets`; opens one stream")
+    ] = None,
     last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
     """Snapshots first, then updates; see the API guide for ids, gaps, resets and heartbeats."""
     state = state_of(request.scope)
     try:
         wanted = _read(channels)
-        authorise(wanted, state["limits"])
+        if ticket is None:
+            caller = await state["callers"].of(request.scope)
+        else:
+            redeemed = await state["callers"].by_ticket(ticket)
+            if redeemed is None:
+                return _last("expired")
+            caller = redeemed
+        authorise(wanted, caller)
         await _require(state["markets"], wanted)
         # judged after the only wait, so that what holds here still holds when the stream begins
-        begun = _begun(request.scope, wanted, last_event_id_header or after or last_event_id)
+        begun = _begun(
+            request.scope, wanted, last_event_id_header or after or last_event_id, caller
+        )
     except (NotReady, TooManyStreams) as error:
         if MEDIA_TYPE in request.headers.get("accept", ""):
             return _farewell(error, state["hub"])
         raise
-    if not (after or last_event_id):  # a position in the target is not asked for twice
+    # a position or a ticket in the target is not asked for twice
+    if not (after or last_event_id) and ticket is None:
         request.scope[AGAIN] = partial(_at_once, wanted)
     return begun
 
 
-def _begun(scope: Scope, channels: frozenset[Channel], after: str | None) -> EventStream:
-    return EventStream(state_of(scope), channels, after or "", client_of(scope))
+def _begun(
+    scope: Scope, channels: frozenset[Channel], after: str | None, caller: Rights
+) -> EventStream:
+    return EventStream(state_of(scope), channels, after or "", client_of(scope), caller)
 
 
 def _at_once(channels: frozenset[Channel], scope: Scope) -> EventStream | None:
     """The same stream for one more client, if the exchange has all its channels for certain."""
     state = state_of(scope)
-    authorise(channels, state["limits"])
+    caller = state["callers"].at_once(scope)
+    if caller is None:
+        return None
+    authorise(channels, caller)
     store = state["hub"].store
     if not all(channel.wildcard or store.get(channel) for channel in channels):
         return None
     ids = (value for name, value in scope["headers"] if name == b"last-event-id")
-    return _begun(scope, channels, next(ids, b"").decode("latin-1"))
+    return _begun(scope, channels, next(ids, b"").decode("latin-1"), caller)
 
 
 def _read(texts: Iterable[str] | None) -> frozenset[Channel]:
@@ -183,4 +213,9 @@ async def _require(markets: Markets, channels: Iterable[Channel]) -> None:
 def _farewell(error: ClientError, hub: Hub) -> Response:
     """To an EventSource every status but 200 is final: tell it in a stream to come back later."""
     reason: End = "drain" if hub.draining else "limit" if error.status == 429 else "overload"
+    return _last(reason)
+
+
+def _last(reason: End) -> Response:
+    """A stream of one block."""
     return Response(bye(reason), headers=HEADERS, media_type=MEDIA_TYPE)

@@ -10,8 +10,9 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import account, catalogue, health, private, problems, schemas, state, stream
+from app.api import account, catalogue, health, problems, schemas, state, stream, tickets
 from app.api.admission import Admission
+from app.api.callers import ANONYMOUS, Callers
 from app.api.deps import Limits, State
 from app.api.fastpath import FastPath
 from app.api.guard import Guard
@@ -27,6 +28,9 @@ from app.domain.store import Store
 from app.errors import UnknownChannel, UpstreamUnavailable
 from app.hub.hub import Hub, HubOptions
 from app.hub.wishes import Wishes
+from app.rights.keys import Keys
+from app.rights.rights import Rights
+from app.rights.vault import Memory, Vault
 from app.telemetry import Metrics
 from app.upstream.markets import Markets
 from tests import given
@@ -95,6 +99,8 @@ class Gateway:
         self,
         *,
         limits: Limits | None = None,
+        callers: Callers | None = None,
+        anonymous: Rights = ANONYMOUS,
         hosts: tuple[str, ...] = ("*",),
         limit: int = 1000,
         pinned: frozenset[Channel] = PINNED,
@@ -107,12 +113,13 @@ class Gateway:
         self.wishes = Wishes(pinned, linger=60.0, limit=limit)
         self.markets = FakeMarkets()
         self.limits = limits or Limits()
+        self.callers = callers or Callers(Keys(None), Vault(Memory()), anonymous=anonymous)
         self.admission = Admission(most=10, most_per_client=10)
         self.quotas = Quotas(Rate.parse(rate), clock=lambda: self.clock)
         self.clock = time.time()
         self._sequencer = Sequencer(7, Store())
         self.app = FastAPI(redirect_slashes=False)
-        for room in (stream, state, account, catalogue, private, health):
+        for room in (stream, state, account, catalogue, tickets, health):
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)
@@ -131,6 +138,7 @@ class Gateway:
             "markets": cast("Markets", self.markets),
             "metrics": self.metrics,
             "limits": self.limits,
+            "callers": self.callers,
             "process": "this-one",
             "quotas": self.quotas,
         }

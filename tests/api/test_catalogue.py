@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.api.deps import Limits
+from app.api.callers import NOBODY
 from tests.api.harness import SCALES, Gateway, is_problem, market_row
 
 
@@ -41,6 +41,6 @@ async def test_an_exchange_that_is_away_with_nothing_cached_is_503(path: str) ->
 
 @pytest.mark.parametrize("path", ["", "/BTC_USDT", "/nope", "/BTC_USDT/scales"])
 async def test_anonymous_none_is_401(path: str) -> None:
-    gateway = Gateway(limits=Limits(anonymous=False))
+    gateway = Gateway(anonymous=NOBODY)
     is_problem(await gateway.get(f"/v1/markets{path}"), 401, "not allowed")
     assert gateway.markets.asked == 0

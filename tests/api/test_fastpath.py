@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from app.api.deps import Limits
+from app.api.callers import NOBODY
 from app.api.fastpath import LONGEST
 from app.api.state import Reader
 from app.domain.channel import Channel
@@ -128,7 +128,7 @@ def forget(gateway: Gateway) -> None:
 
 
 def refuse(gateway: Gateway) -> None:
-    gateway.limits = Limits(anonymous=False)
+    gateway.callers.anonymous = NOBODY
 
 
 def age(gateway: Gateway) -> None:

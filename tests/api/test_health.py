@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
-from app.api.deps import Limits
+from app.api.callers import NOBODY
 from app.api.shapes import Status
 from app.domain.channel import Channel
 from app.domain.health import ConnectionHealth, Health
@@ -22,7 +22,7 @@ def ready() -> Gateway:
 
 
 async def test_livez_is_200_whatever_happens() -> None:
-    gateway = Gateway(limits=Limits(anonymous=False))
+    gateway = Gateway(anonymous=NOBODY)
     gateway.hub.draining = True
     response = await gateway.get("/livez")
     assert (response.status_code, response.json()) == (200, {"status": "alive"})
@@ -85,7 +85,7 @@ class TestReady:
         assert detail.endswith("depth:X4_USDT:0 and 3 more")
 
     async def test_needs_no_credentials(self) -> None:
-        gateway = Gateway(limits=Limits(anonymous=False))
+        gateway = Gateway(anonymous=NOBODY)
         assert (await gateway.get("/readyz?for=traffic")).status_code == 200
 
     async def test_for_anything_else_is_422(self) -> None:
@@ -180,5 +180,5 @@ class TestStatus:
         }
 
     async def test_anonymous_none_is_401(self) -> None:
-        gateway = Gateway(limits=Limits(anonymous=False))
+        gateway = Gateway(anonymous=NOBODY)
         is_problem(await gateway.get("/v1/status"), 401, "not allowed")

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.callers import NOBODY
 from app.api.deps import Limits
 from app.domain.channel import Channel
 from app.domain.event import Event
@@ -570,7 +571,7 @@ class TestLongPoll:
 
 async def test_anonymous_none_is_401_for_everything_under_v1() -> None:
     """Before the parameters, too."""
-    gateway = Gateway(limits=Limits(anonymous=False))
+    gateway = Gateway(anonymous=NOBODY)
     gateway.hear(given.ticker("BTC_USDT", "1"))
     for path in (
         "/v1/ticker",

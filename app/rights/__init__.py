@@ -1,0 +1,1 @@
+"""Who calls, and what for: keys, tokens, tickets, and the rights that they carry."""
