@@ -91,7 +91,7 @@ def _key(header: dict[str, Any], options: TokenOptions) -> tuple[jwt.PyJWK | str
     if header.get("alg") == "HS256" and options.secret is not None:
         return options.secret, "HS256"
     kid = header.get("kid", "")
-    if options.key is None or not isinstance(kid, str):
+    if options.key is None or not isinstance(kid, str) or header.get("alg") not in ASYMMETRIC:
         raise NotAllowed(_NO)
     key = options.key(kid)
     return key, key.algorithm_name

@@ -112,7 +112,7 @@ class Scene:
 
 
 @pytest.fixture(name="scene")
-def _scene(tmp_path: Path) -> Scene:
+async def _scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 

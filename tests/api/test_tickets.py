@@ -12,7 +12,7 @@ STREAM = "/v1/stream?channels=order:*"
 
 
 @pytest.fixture(name="scene")
-def _scene(tmp_path: Path) -> Scene:
+async def _scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
