@@ -73,7 +73,7 @@ def test_a_damaged_file_takes_nobody_out(path: Path, damage: str) -> None:
     known = Keys(path)
     path.write_text(damage)
     known.refresh()
-    assert known.rights(text, time.time())
+    assert known.rights(text, time.time()).scopes
     with pytest.raises(KeysUnreadable, match="no file of keys"):
         keys.read(path)
 

@@ -138,16 +138,16 @@ def test_claims_that_do_not_hold_are_refused(more: dict[str, Any]) -> None:
 
 
 def test_clocks_may_differ_a_little() -> None:
-    assert rights_of(signed(exp=time.time() - 5), BY_SECRET)
+    assert rights_of(signed(exp=time.time() - 5), BY_SECRET).scopes
     assert refused(signed(exp=time.time() - 20)) == "the token has expired"
 
 
 def test_audience_and_issuer_are_held_to_when_set() -> None:
     options = TokenOptions(secret=SECRET, audience="us", issuer="them")
-    assert rights_of(signed(aud="us", iss="them"), options)
+    assert rights_of(signed(aud="us", iss="them"), options).scopes
     for more in ({}, {"aud": "us"}, {"iss": "them"}, {"aud": "you", "iss": "them"}):
         refused(signed(**more), options)
-    assert rights_of(signed(aud="anyone", iss="anyone"), BY_SECRET)
+    assert rights_of(signed(aud="anyone", iss="anyone"), BY_SECRET).scopes
 
 
 @pytest.mark.parametrize(
