@@ -207,9 +207,7 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
     try:
         lease = RedisLease(link, process, ttl=ttl)
         tally = Tally(link, settings.rate.seconds)
-        yield _Bus(
-            broker, lease, Shared(link), SharedPace(link).leave, broker.events, tally
-        )
+        yield _Bus(broker, lease, Shared(link), SharedPace(link).leave, broker.events, tally)
     finally:
         await link.close()
 

@@ -56,7 +56,7 @@ async def order(
     for one in answer.states:
         found = one.reducer.get(order_id) if isinstance(one.reducer, Orders) else None
         if found is not None:
-                    return answer.of([one]).alone(request.scope, found, max_age)
+            return answer.of([one]).alone(request.scope, found, max_age)
     raise UnknownChannel(f"no order {order_id[:40]!r} is open or among the last finished ones")
 
 
