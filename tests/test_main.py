@@ -181,5 +181,6 @@ def test_nothing_else_is_served() -> None:
         "/v1/ticker",
         "/v1/ticker/{symbol}",
         "/v1/tickets",
+        "/v1/session",
         "/v1/trades/{symbol}",
     }

@@ -17,6 +17,7 @@ from app.rights.keys import Keys
 from app.rights.rights import Rights
 from app.rights.tokens import TokenOptions
 from app.rights.vault import Memory, Vault
+from tests import given
 from tests.api.harness import Gateway, live, price
 from tests.e2e.process import soon
 
@@ -80,7 +81,12 @@ class Scene:
         callers = Callers(self.keys, Vault(Memory()), tokens, anonymous=anonymous)
         self.gateway = Gateway(callers=callers)
         self.gateway.hear(price("BTC_USDT", "1"), price("ETH_USDT", "2"))
-        self.gateway.report(lastprice=live(), ticker=live(), trade=live())
+        for market, id_ in (("BTC_USDT", "01C"), ("ETH_USDT", "01E")):
+            self.gateway.hear(given.order(market, id_), given.deal(market, id_))
+        self.gateway.hear(given.balance("BTC", "1", "2"), given.balance("USDT", "1", "2"))
+        self.gateway.report(
+            **dict.fromkeys(("lastprice", "ticker", "trade", "order", "deal", "balance"), live())
+        )
 
     def _key(
         self,
@@ -133,6 +139,13 @@ MATRIX = {
     "/v1/stream?channels=order:BTC_USDT": (401, 403, 403, 200, 200, 403),
     "/v1/stream?channels=order:*": (401, 403, 200, 200, 200, 403),
     "/v1/stream?channels=balance:BTC": (401, 403, 403, 200, 200, 403),
+    "/v1/orders": (401, 403, 200, 200, 200, 403),
+    "/v1/orders?symbol=BTC_USDT&state=open": (401, 403, 403, 200, 200, 403),
+    "/v1/orders/01C": (401, 403, 404, 200, 200, 403),
+    "/v1/balances": (401, 403, 200, 200, 200, 403),
+    "/v1/balances/BTC": (401, 403, 403, 200, 200, 403),
+    "/v1/deals": (401, 403, 200, 200, 200, 403),
+    "/v1/deals?symbol=BTC_USDT": (401, 403, 403, 200, 200, 403),
     "/v1/status": (200, 200, 200, 200, 200, 200),
     "/metrics": (200, 200, 200, 200, 200, 200),
     "POST /v1/tickets": (401, 200, 200, 200, 200, 200),
@@ -182,6 +195,20 @@ async def test_a_list_holds_only_what_the_caller_may_see(scene: Scene) -> None:
         assert len(response.json()["data"]) == markets
     response = await scene.ask("account", "/v1/state?channels=lastprice:*")
     assert [one["channel"] for one in response.json()["data"]] == [BTC]
+
+
+async def test_the_account_shows_only_what_the_caller_may_see(scene: Scene) -> None:
+    for _ in range(2):
+        for kind, markets in (("all", {"BTC_USDT", "ETH_USDT"}), ("account", {"BTC_USDT"})):
+            for path in ("/v1/orders", "/v1/deals"):
+                found = (await scene.ask(kind, path)).json()["data"]
+                assert {one["symbol"] for one in found} == markets
+        balances = (await scene.ask("account", "/v1/balances")).json()["data"]
+        assert [one["channel"] for one in balances] == ["balance:BTC"]
+        stream = await scene.ask("account", "/v1/stream?channels=order:*,deal:*,balance:*")
+        assert '"order:BTC_USDT"' in stream.text
+        assert "ETH_USDT" not in stream.text
+        assert "balance:USDT" not in stream.text
 
 
 async def test_a_stream_holds_only_what_the_caller_may_see(scene: Scene) -> None:
