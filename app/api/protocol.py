@@ -83,6 +83,44 @@ class Crowd:
         self._waiting.pop(one, None)
 
 
+class OneWrite:
+    """What uvicorn's answer has of its connection: its head waits for the body that comes at once.
+
+    uvicorn writes the two one after the other, and each is a call of the kernel. A head whose body
+    takes its time goes out in the next turn of the loop.
+    """
+
+    __slots__ = ("_begun", "_head", "_loop", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._begun = False
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Keep the head, write what follows with it."""
+        if self._begun:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._begun = True
+            self._head = data
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write a head that waits."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Close the connection once everything is written."""
+        self.flush()
+        self._transport.close()
+
+
 class StreamProtocol(HttpToolsProtocol):
     """Lends its transport to event streams.
 
@@ -91,6 +129,7 @@ class StreamProtocol(HttpToolsProtocol):
     """
 
     _late: asyncio.TimerHandle | None = None
+    _answer: OneWrite
     _came = 0
     _body = 0
     _wrong = HTTPStatus.BAD_REQUEST
@@ -151,6 +190,8 @@ class StreamProtocol(HttpToolsProtocol):
             if name == b"content-length" and int(value) > LONGEST_BODY:
                 self._stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         super().on_headers_complete()
+        self._answer = OneWrite(self.transport, self.loop)
+        self.cycle.transport = self._answer  # type: ignore[assignment] # all that an answer uses
 
     def on_body(self, body: bytes) -> None:
         """Read a part of the body; it may have come without being announced."""
@@ -269,6 +310,7 @@ class StreamProtocol(HttpToolsProtocol):
             return None
         self._request_over()
         self.connections.discard(self)
+        self._answer.flush()
         outlet = ConnectionOutlet(transport)
         transport.set_protocol(outlet)
         # both lead back here, and would leave the whole request to the garbage collector

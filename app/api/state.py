@@ -101,7 +101,7 @@ class Reader:
         response = answer.single(self._scope, wanted)
         if answer.stale or self._hub.health is None:
             self._admit(channels)  # what is live is followed already
-        self._wishes.touch(channels, _now())
+        self._wishes.touch(channels, self._hub.now())
         return response
 
     async def several(self, channels: Sequence[Channel], max_age: float | None) -> Response:
@@ -135,14 +135,14 @@ class Reader:
             if not self._heard(channel):
                 await self._markets.require(channel)
         self._admit(channels)
-        self._wishes.touch(channels, _now())
+        self._wishes.touch(channels, self._hub.now())
 
     def _admit(self, channels: Sequence[Channel]) -> None:
         """Raise NotReady if following those that are not followed yet would be too many."""
         health = self._hub.health
         more = [one for one in channels if health is None or health.following_of(one) is None]
         if more:
-            self._wishes.admit(more, _now())
+            self._wishes.admit(more, self._hub.now())
 
     async def _first(self, channels: Sequence[Channel]) -> None:
         """Wait until something is known of every channel; raises NotReady when that takes long."""
@@ -170,7 +170,7 @@ class Reader:
         except TimeoutError:
             return
         finally:
-            self._wishes.release([channel], _now())
+            self._wishes.release([channel], self._hub.now())
 
     async def _event(self, channel: Channel) -> None:
         if channel.wildcard:
@@ -199,11 +199,6 @@ class Reader:
             else:
                 raise NotReady(f"{channel} is not followed any more")
         return list(found.values())
-
-
-def _now() -> float:
-    """Monotonic seconds, as the wishes count them."""
-    return asyncio.get_running_loop().time()
 
 
 def _subject(state: State) -> str:

@@ -69,7 +69,7 @@ class Hub:
         self._early = Early(self._resume_at)
         self.recall = Recall(self._history, older, self._resume_or_reset)
         self._watchers = Watchers()
-        self._now = asyncio.get_running_loop().time
+        self.now = asyncio.get_running_loop().time
         self._empty = asyncio.Event()
         self.draining = False
         self.loaded = False
@@ -147,7 +147,7 @@ class Hub:
         It keeps it until its outlet says that the client is gone; ``on_left`` is called then. It is
         ended within about a second once it is not ``permitted`` any more; None: it always is.
         """
-        ends_at = self._now() + self._options.lifetime * random.uniform(0.8, 1.0)  # noqa: S311 -- jitter
+        ends_at = self.now() + self._options.lifetime * random.uniform(0.8, 1.0)  # noqa: S311 -- jitter
         subscription = Subscription(
             channels, outlet, self, ends_at=ends_at, on_left=on_left, permitted=permitted
         )
@@ -203,7 +203,7 @@ class Hub:
 
     def tick(self) -> None:
         """Heartbeats to idle groups; ends streams that are old; aborts those that take nothing."""
-        now = self._now()
+        now = self.now()
         for group in self._groups:
             if now - group.written >= self._options.heartbeat:
                 group.write(chunk(sse.HEARTBEAT) if group.framed else sse.HEARTBEAT, now)
@@ -233,11 +233,11 @@ class Hub:
         self.draining = True
         self._watchers.wake()
         leaving = list(self._subscriptions)
-        started = self._now()
+        started = self.now()
         for number, subscription in enumerate(leaving):
             due = started + seconds * number / len(leaving)
-            if due > self._now():
-                await asyncio.sleep(due - self._now())
+            if due > self.now():
+                await asyncio.sleep(due - self.now())
             if subscription in self._subscriptions and not subscription.ended:
                 self.end(subscription, "drain")
 
@@ -316,7 +316,7 @@ class Hub:
 
     def pause(self, subscription: Subscription) -> None:
         """The outlet is full: the subscription lags from here on."""
-        subscription.paused_since = self._now()
+        subscription.paused_since = self.now()
         subscription.undrained = subscription.outlet.backlog()
         if subscription.live or subscription in self._arrived:
             subscription.lagging = True
@@ -347,7 +347,7 @@ class Hub:
         subscription.live = True
         subscription.lagging = subscription.by_history = False
         self._catching_up.pop(subscription, None)
-        self._groups.join(subscription, self._now())
+        self._groups.join(subscription, self.now())
 
     def _let_live(self) -> None:
         arrived, self._arrived = self._arrived, {}

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,6 +79,54 @@ async def test_only_a_connection_without_tls_can_be_had(
             assert answer.text == ("" if secured else "had")
             server.should_exit = True
             await serving
+
+
+class Spied:
+    """A transport, and what was written to it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["at once", "slow"])
+async def test_a_head_is_written_with_its_body_if_that_comes_at_once(*, slow: bool) -> None:
+    spied: list[Spied] = []
+    going_on = asyncio.Semaphore(0)
+
+    class Spying(StreamProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+            spied.append(Spied(transport))
+            super().connection_made(spied[0])  # type: ignore[arg-type] # all that is used
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        length = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        if slow:
+            await going_on.acquire()
+        await send(body(b"hello", more=False))
+
+    with listen("127.0.0.1", 0) as sock:
+        server = uvicorn.Server(uvicorn.Config(app, http=Spying, lifespan="off", log_config=None))
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            reader, writer = await asyncio.open_connection(*sock.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            for _ in range(2):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                going_on.release()
+                assert await reader.readexactly(5) == b"hello"
+            writer.close()
+            server.should_exit = True
+            await serving
+    assert len(spied[0].written) == (4 if slow else 2)
 
 
 async def test_a_stream_among_requests_sent_at_once_is_served() -> None:
