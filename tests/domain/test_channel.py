@@ -1,8 +1,8 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.domain.channel import PRIVATE, Channel, Kind, depth
+from app.domain.channel import PRIVATE, Channel, Kind, depth, like
 from app.errors import MalformedRequest
 
 CODES = st.from_regex(r"[A-Z0-9]{1,10}", fullmatch=True)
@@ -105,3 +105,20 @@ def test_covers_itself_and_under_a_wildcard_all_of_its_kind() -> None:
     assert one.everything.covers(other)
     assert not one.covers(one.everything)
     assert not one.everything.covers(Channel.parse("trade:BTC_USDT"))
+
+
+def _like(pattern: str, text: str) -> bool:
+    """The same, letter by letter."""
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return any(_like(pattern[1:], text[at:]) for at in range(len(text) + 1))
+    return bool(text) and pattern[0] == text[0] and _like(pattern[1:], text[1:])
+
+
+@given(st.text("AB_*", max_size=6), st.text("AB_", max_size=6))
+@example("A_B", "A_B")
+@example("", "")
+@example("A*A", "A")
+def test_a_pattern_matches_as_letter_by_letter(pattern: str, text: str) -> None:
+    assert like(pattern, text) == _like(pattern, text)

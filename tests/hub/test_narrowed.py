@@ -6,6 +6,7 @@ from app.hub.groups import Groups
 from app.hub.subscription import Subscription
 from tests.fakes.outlet import FakeOutlet, Kept
 from tests.given import made
+from tests.hub.place import Place, settle
 
 BTC, ETH, BTC_EUR = (
     Channel.parse(f"ticker:{name}") for name in ("BTC_USDT", "ETH_USDT", "BTC_EUR")
@@ -59,3 +60,57 @@ def test_it_is_over_when_it_is_not_permitted_any_more() -> None:
     assert subscription.over(100.0) == "lifetime"
     subscription.ended = True
     assert subscription.over(100.0) is None
+
+
+FOUR = ("ticker:BTC_USDT", "ticker:ETH_USDT", "ticker:BTC_EUR", "ticker:ETH_BTC")
+
+
+def round_of(place: Place, first: int) -> None:
+    """An event on each channel, one after the other."""
+    for number, channel in enumerate(FOUR, first):
+        place.tick(channel, number)
+
+
+def narrowed(place: Place, *, after: str | None = None, high: int = 64 * 1024) -> FakeOutlet:
+    outlet = FakeOutlet(high=high)
+    place.hub.join(frozenset({SOME}), outlet, after)
+    return outlet
+
+
+def seen(outlet: FakeOutlet) -> list[tuple[str, str]]:
+    return [(event["channel"], event["position"]) for event in outlet.events()]
+
+
+async def test_a_stream_begins_and_goes_on_with_what_matches(place: Place) -> None:
+    round_of(place, 1)
+    outlet = narrowed(place)
+    await settle()
+    assert seen(outlet) == [(FOUR[0], "7-1"), (FOUR[2], "7-3")]
+    round_of(place, 5)
+    await settle()
+    assert seen(outlet) == [(FOUR[0], "7-5"), (FOUR[2], "7-7")]
+
+
+async def test_a_stream_resumes_with_what_matches(place: Place) -> None:
+    round_of(place, 1)
+    round_of(place, 5)
+    outlet = narrowed(place, after="7-2")
+    await settle()
+    assert seen(outlet) == [(FOUR[2], "7-3"), (FOUR[0], "7-5"), (FOUR[2], "7-7")]
+
+
+async def test_a_stream_that_lags_catches_up_with_what_matches(place: Place) -> None:
+    round_of(place, 1)
+    outlet = narrowed(place, high=500)
+    await settle()
+    outlet.take()
+    for first in range(5, 45, 4):
+        round_of(place, first)
+        await settle()
+    assert outlet.full
+    found = []
+    while batch := seen(outlet):
+        found += batch
+        await settle()
+    assert {channel for channel, _ in found} == {FOUR[0], FOUR[2]}
+    assert found[-2:] == [(FOUR[0], "7-41"), (FOUR[2], "7-43")]
