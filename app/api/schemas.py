@@ -181,12 +181,12 @@ _STREAM_EVENT: dict[str, Any] = {
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-Sent Events: a `gateway` `status` first, then snapshots and updates",
-        "content": {"text/event-stream": {"schema": {"type": "array", "items": _STREAM_EVENT}}},
+        "content": {"text/event-stream": {"schema": _STREAM_EVENT}},
     },
     **problems(400, 401, 403, 404, 413, 429, 503),
     "default": {"description": "Any other error", **_PROBLEM},
 }
-"""``responses=`` of the stream. OpenAPI 3.1 writes a stream of events as an array of them.
+"""``responses=`` of the stream. OpenAPI 3.1 has no word for one: its schema is that of each event.
 
 With a default FastAPI does not add its own 422, which cannot happen here.
 """

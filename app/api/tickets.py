@@ -1,9 +1,9 @@
 """What a browser's page gets for its credentials: a ticket for one stream, a session of cookies."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.responses import Response
 
 from app.api.callers import COOKIE, credentials
@@ -69,6 +69,17 @@ async def leave(request: Request, callers: CallersDep) -> Response:
     response = Response(status_code=204, headers={"cache-control": "no-store"})
     _set(response, "", 0)
     return response
+
+
+@router.api_route(
+    "/session",
+    methods=["GET", "HEAD", "PUT", "PATCH", "OPTIONS", "TRACE"],
+    include_in_schema=False,
+    response_model=None,
+)
+async def other() -> NoReturn:
+    """Both methods that the path takes: the framework would tell the first only."""
+    raise HTTPException(405, headers={"allow": "DELETE, POST"})
 
 
 def _set(response: Response, value: str, seconds: int) -> None:

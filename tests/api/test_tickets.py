@@ -88,3 +88,11 @@ async def test_a_session_ends_with_its_key(scene: Scene) -> None:
     cookie = await _cookie(scene)
     scene.revoke("account")
     assert await _get(scene.gateway, "/v1/lastprice/BTC_USDT", cookie=cookie) == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "PUT"])
+async def test_other_methods_are_told_both_that_a_session_takes(scene: Scene, method: str) -> None:
+    async with scene.gateway.client() as client:
+        response = await client.request(method, "/v1/session")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "DELETE, POST"
