@@ -46,10 +46,6 @@ async def _hub(connection: HTTPConnection) -> Hub:
     return state_of(connection.scope)["hub"]
 
 
-async def _admission(connection: HTTPConnection) -> Admission:
-    return state_of(connection.scope)["admission"]
-
-
 async def _wishes(connection: HTTPConnection) -> Wishes:
     return state_of(connection.scope)["wishes"]
 
@@ -75,7 +71,6 @@ async def _limits(connection: HTTPConnection) -> Limits:
 
 
 HubDep = Annotated[Hub, Depends(_hub)]
-AdmissionDep = Annotated[Admission, Depends(_admission)]
 WishesDep = Annotated[Wishes, Depends(_wishes)]
 MarketsDep = Annotated[Markets, Depends(_markets)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]

@@ -12,7 +12,7 @@ class OrderInfo(BaseModel):
 
     id: Annotated[str, Field(description="ULID")]
     symbol: Market
-    orderType: Annotated[  # noqa: N815 -- the exchange's name
+    orderType: Annotated[
         str | None, Field(description="REST does not tell it of an open order")
     ] = None
     direction: Direction
@@ -23,17 +23,15 @@ class OrderInfo(BaseModel):
     value: Annotated[
         Amount | None, Field(description="In quote currency; REST tells none of a finished order")
     ] = None
-    filledQuantity: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    filledValue: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    clientOid: str | None = None  # noqa: N815 -- same
-    createTs: Timestamp  # noqa: N815 -- same
-    updateTs: Timestamp | None = None  # noqa: N815 -- same
-    finishTs: Timestamp | None = None  # noqa: N815 -- same
+    filledQuantity: Annotated[Amount, Field(description="In base currency")]
+    filledValue: Annotated[Amount, Field(description="In quote currency")]
+    clientOid: str | None = None
+    createTs: Timestamp
+    updateTs: Timestamp | None = None
+    finishTs: Timestamp | None = None
     state: str | None = None
-    internalState: str | None = None  # noqa: N815 -- same
-    stopLossPrice: Annotated[  # noqa: N815 -- same
-        Amount | None, Field(description="Told by REST only")
-    ] = None
+    internalState: str | None = None
+    stopLossPrice: Annotated[Amount | None, Field(description="Told by REST only")] = None
 
 
 class Orders(BaseModel):
@@ -53,11 +51,11 @@ class OrderChange(BaseModel):
 class BalanceInfo(BaseModel):
     """A balance of the account; amounts in the currency itself."""
 
-    walletId: Annotated[str | None, Field(description="ULID")] = None  # noqa: N815 -- same
-    currencyCode: str  # noqa: N815 -- same
+    walletId: Annotated[str | None, Field(description="ULID")] = None
+    currencyCode: str
     amount: Annotated[Amount | None, Field(description="Size of the change, unsigned")] = None
-    oldBalance: Amount | None = None  # noqa: N815 -- same
-    newBalance: Amount | None = None  # noqa: N815 -- same
+    oldBalance: Amount | None = None
+    newBalance: Amount | None = None
 
 
 class Balance(BaseModel):
@@ -71,17 +69,17 @@ class Balance(BaseModel):
 class DealInfo(BaseModel):
     """A deal of the account, as the exchange tells it."""
 
-    dealId: Annotated[str, Field(description="ULID")]  # noqa: N815 -- same
+    dealId: Annotated[str, Field(description="ULID")]
     symbol: Market
-    dealState: str  # noqa: N815 -- same
-    transactionId: Annotated[str, Field(description="ULID, unique")]  # noqa: N815 -- same
-    filledPrice: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    filledQuantity: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    filledValue: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
+    dealState: str
+    transactionId: Annotated[str, Field(description="ULID, unique")]
+    filledPrice: Annotated[Amount, Field(description="In quote currency")]
+    filledQuantity: Annotated[Amount, Field(description="In base currency")]
+    filledValue: Annotated[Amount, Field(description="In quote currency")]
     fee: Annotated[Amount, Field(description="In `feeCurrency`")]
-    feeCurrency: str  # noqa: N815 -- same
-    tradeRole: Literal["taker", "maker"]  # noqa: N815 -- same
-    committedAt: Timestamp  # noqa: N815 -- same
+    feeCurrency: str
+    tradeRole: Literal["taker", "maker"]
+    committedAt: Timestamp
 
 
 class Deals(BaseModel):

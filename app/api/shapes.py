@@ -129,14 +129,14 @@ class MarketInfo(BaseModel):
 
     id: str
     symbol: Market
-    baseCurrency: str  # noqa: N815 -- the exchange's name
-    quoteCurrency: str  # noqa: N815 -- same
-    baseMinSize: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    quoteMinSize: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    baseMaxSize: Annotated[Amount, Field(description="In base currency")]  # noqa: N815 -- same
-    quoteMaxSize: Annotated[Amount, Field(description="In quote currency")]  # noqa: N815 -- same
-    basePrec: Annotated[str, Field(description="Digits of an amount")]  # noqa: N815 -- same
-    quotePrec: Annotated[str, Field(description="Digits of a price")]  # noqa: N815 -- same
+    baseCurrency: str
+    quoteCurrency: str
+    baseMinSize: Annotated[Amount, Field(description="In base currency")]
+    quoteMinSize: Annotated[Amount, Field(description="In quote currency")]
+    baseMaxSize: Annotated[Amount, Field(description="In base currency")]
+    quoteMaxSize: Annotated[Amount, Field(description="In quote currency")]
+    basePrec: Annotated[str, Field(description="Digits of an amount")]
+    quotePrec: Annotated[str, Field(description="Digits of a price")]
 
 
 class Scale(BaseModel):

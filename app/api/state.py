@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.answers import Answer, Wanted
-from app.api.deps import HubDep, Limits, LimitsDep, MarketsDep, WishesDep, state_of
+from app.api.deps import state_of
 from app.api.fastpath import AGAIN
 from app.api.parameters import (
     After,
@@ -34,10 +34,7 @@ from app.domain.channel import Channel, Kind
 from app.domain.position import Position
 from app.domain.store import State
 from app.errors import NotAllowed, NotReady
-from app.hub.hub import Hub
-from app.hub.wishes import Wishes
 from app.rights.rights import Rights
-from app.upstream.markets import Markets
 
 FIRST_STATE = 2.0
 """Seconds to wait for the first state of a channel."""
@@ -49,21 +46,15 @@ LOOK = 0.05
 class Reader:
     """Finds the states a request asks for, following their channels, and answers with them."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        hub: Hub,
-        wishes: Wishes,
-        markets: Markets,
-        limits: Limits,
-        caller: Rights,
-    ) -> None:
+    def __init__(self, scope: Scope, caller: Rights) -> None:
+        state = state_of(scope)
         self._scope = scope
-        self._hub = hub
-        self._wishes = wishes
-        self._markets = markets
-        self.limits = limits
-        self.caller = caller
+        self._hub = state["hub"]
+        self._wishes = state["wishes"]
+        self._markets = state["markets"]
+        self._stale_after = state["limits"].stale_after
+        self._callers = state["callers"]
+        self._caller = caller
 
     async def single(
         self,
@@ -75,12 +66,12 @@ class Reader:
         limit: int | None = None,
     ) -> Response:
         """One channel's state; with ``after`` only a newer one, waited for up to ``wait`` s."""
-        authorise([channel], self.caller)
+        authorise([channel], self._caller)
         await self._follow([channel])
         await self._first([channel])
         if after is not None and wait:
             await self._newer(channel, after, wait)
-            if not state_of(self._scope)["callers"].permitted(self.caller):
+            if not self._callers.permitted(self._caller):
                 raise NotAllowed("the credentials have ended")
         wanted = Wanted(channel, max_age, limit)
         answer = self._answer(self._known([channel]))
@@ -96,7 +87,7 @@ class Reader:
         if state is None:
             return None
         channels = (wanted.channel,)
-        authorise(channels, self.caller)
+        authorise(channels, self._caller)
         answer = self._answer((state,))
         response = answer.single(self._scope, wanted)
         if answer.stale or self._hub.health is None:
@@ -113,7 +104,7 @@ class Reader:
 
     async def answer(self, channels: Sequence[Channel]) -> Answer:
         """What is known of channels; nothing, where REST has told that the account has nothing."""
-        authorise(channels, self.caller)
+        authorise(channels, self._caller)
         await self._follow(channels)
         await self._first(channels)
         return self._answer(self._known(channels))
@@ -124,7 +115,7 @@ class Reader:
         return following is not None and following.live
 
     def _answer(self, states: Sequence[State]) -> Answer:
-        return Answer(self._hub, states, stale_after=self.limits.stale_after)
+        return Answer(self._hub, states, stale_after=self._stale_after)
 
     async def _follow(self, channels: Sequence[Channel]) -> None:
         """Ask for the channels to be followed; raises UnknownChannel for what is not listed.
@@ -185,7 +176,7 @@ class Reader:
         return self._hub.store.get(channel) is not None
 
     def _sees(self, state: State) -> bool:
-        return self.caller.sees(state.channel)
+        return self._caller.sees(state.channel)
 
     def _known(self, channels: Sequence[Channel]) -> list[State]:
         """The states, in the order of the channels, each once; raises NotReady if one is gone."""
@@ -211,23 +202,12 @@ def _some(channels: Sequence[Channel]) -> str:
 
 
 def _at_once(wanted: Wanted, scope: Scope) -> Response | None:
-    state = state_of(scope)
-    caller = state["callers"].at_once(scope)
-    if caller is None:
-        return None
-    hub, wishes, markets = state["hub"], state["wishes"], state["markets"]
-    return Reader(scope, hub, wishes, markets, state["limits"], caller).at_once(wanted)
+    caller = state_of(scope)["callers"].at_once(scope)
+    return None if caller is None else Reader(scope, caller).at_once(wanted)
 
 
-async def _reader(
-    request: Request,
-    hub: HubDep,
-    wishes: WishesDep,
-    markets: MarketsDep,
-    limits: LimitsDep,
-    caller: Caller,
-) -> Reader:
-    return Reader(request.scope, hub, wishes, markets, limits, caller)
+async def _reader(request: Request, caller: Caller) -> Reader:
+    return Reader(request.scope, caller)
 
 
 ReaderDep = Annotated[Reader, Depends(_reader)]

@@ -71,11 +71,11 @@ class Account:
             self._stirred.set()
         self._asked = asked
 
-    def sift(self, events: Iterable[Event]) -> list[Event]:
+    def sift(self, events: list[Event]) -> list[Event]:
         """What may be published now of what was heard."""
-        events = list(events)
-        if any(event.channel.private for event in events):
-            self._stirred.set()
+        if not any(event.channel.private for event in events):
+            return events
+        self._stirred.set()
         return self._ledger.sift(events)
 
     def look(self) -> None:
