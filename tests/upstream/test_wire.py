@@ -223,6 +223,12 @@ def test_a_level_may_be_as_long_as_its_amounts_may() -> None:
     assert update("depth", {**DEPTH, "asks": [level]}).data["asks"] == [level]
 
 
+@pytest.mark.parametrize("side", [[["1,2", "3"]], [["1,2;3", "4"]], [["1", "2;3,4"], ["5", "6"]]])
+def test_no_amount_hides_another_level(side: list[list[str]]) -> None:
+    with pytest.raises(BadEvent, match="not a decimal"):
+        update("depth", {**DEPTH, "asks": side})
+
+
 def test_a_missing_side_of_a_book_stays_missing() -> None:
     read = update("depth", {**DEPTH, "full_reload": False, "asks": None})
     assert (read.full, "asks" in read.data, "bids" in read.data) == (False, False, False)
