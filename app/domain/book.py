@@ -4,12 +4,15 @@ A level is known by its number and shown with the text it was last set with, so 
 ``27123.450`` are one level. Prices compare as numbers to the last digit, never as floats.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from functools import lru_cache
 
 Level = list[str]
 """``[price, value]``, both as the exchange wrote them."""
+
+ZERO = "0."
+"""The characters of a number that is zero, however long it is written."""
 
 
 @lru_cache(maxsize=65536)
@@ -23,10 +26,6 @@ def _key(price: str) -> str:
     return f"{chr(len(whole))}{whole}.{fraction.rstrip('0')}"
 
 
-def _is_zero(number: str) -> bool:
-    return not number.strip("0.")
-
-
 class Side:
     """One side of a book: levels by the keys of their prices, and these in ascending order."""
 
@@ -34,19 +33,21 @@ class Side:
 
     def __init__(self, levels: Iterable[Level] = ()) -> None:
         last = {_key(level[0]): level for level in levels}
-        self._levels = {key: level for key, level in last.items() if not _is_zero(level[1])}
+        self._levels = {key: level for key, level in last.items() if level[1].strip(ZERO)}
         self._keys = sorted(self._levels)
 
     def update(self, levels: Iterable[Level]) -> None:
         """Put each level in place of what stood at its price; a value of zero removes it."""
+        held, keys = self._levels, self._keys
         for level in levels:
-            key = _key(level[0])
-            if not _is_zero(level[1]):
-                if key not in self._levels:
-                    self._keys.insert(bisect_left(self._keys, key), key)
-                self._levels[key] = level
-            elif self._levels.pop(key, None) is not None:
-                del self._keys[bisect_left(self._keys, key)]
+            price, value = level
+            key = _key(price)
+            if value.strip(ZERO):
+                if key not in held:
+                    insort(keys, key)
+                held[key] = level
+            elif held.pop(key, None) is not None:
+                del keys[bisect_left(keys, key)]
 
     def lowest(self) -> str | None:
         """The key of the lowest price."""
