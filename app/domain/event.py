@@ -63,7 +63,22 @@ class Entry(msgspec.Struct, frozen=True):
     envelopes: tuple[Envelope, ...]
 
 
+class _Text(msgspec.Struct, omit_defaults=True):
+    """An envelope as it is written: what has a default is absent unless it is set."""
+
+    channel: str
+    type: Type
+    position: str
+    previous: str | None
+    time: int | None
+    received: float
+    data: Data
+    gap: bool = False
+    origin: Origin = None
+
+
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Text).decode
 
 
 def envelope(
@@ -80,40 +95,30 @@ def envelope(
 ) -> Envelope:
     """Make an envelope and encode it: the one place where its JSON is written."""
     received = round(received, 3)
-    fields: dict[str, Any] = {
-        "channel": str(channel),
-        "type": type_,
-        "position": str(position),
-        "previous": None if previous is None else str(previous),
-        "time": time,
-        "received": received,
-        "data": data,
-    }
-    if gap:
-        fields["gap"] = True
-    if origin is not None:
-        fields["origin"] = origin
-    return Envelope(
-        channel, type_, position, previous, time, received, data, _encode(fields), gap, origin
-    )
+    before = None if previous is None else str(previous)
+    text = _Text(str(channel), type_, str(position), before, time, received, data, gap, origin)
+    raw = _encode(text)
+    return Envelope(channel, type_, position, previous, time, received, data, raw, gap, origin)
 
 
 def decode(raw: bytes) -> Envelope:
-    """Read an envelope back from its JSON, as a process does that gets it from the journal."""
-    fields = msgspec.json.decode(raw)
-    position = Position.parse(fields["position"])
+    """Read an envelope back from its JSON, as a process does that gets it from the journal.
+
+    Raises ValueError or MalformedRequest where it is none.
+    """
+    text = _decode(raw)
+    position = Position.parse(text.position)
     if position is None:
-        raise ValueError(f"position {fields['position']!r} in the journal is not one")
-    previous = fields["previous"]
+        raise ValueError(f"position {text.position!r} in the journal is not one")
     return Envelope(
-        Channel.parse(fields["channel"]),
-        fields["type"],
+        Channel.parse(text.channel),
+        text.type,
         position,
-        None if previous is None else Position.parse(previous),
-        fields["time"],
-        fields["received"],
-        fields["data"],
+        None if text.previous is None else Position.parse(text.previous),
+        text.time,
+        text.received,
+        text.data,
         raw,
-        fields.get("gap", False),
-        fields.get("origin"),
+        text.gap,
+        text.origin,
     )
