@@ -27,6 +27,7 @@ from app.domain.store import Store
 from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.wishes import Wishes
+from app.server import SELDOM
 from app.telemetry import Metrics, configure_logging
 from app.upstream.session import Session, SessionOptions
 
@@ -176,6 +177,7 @@ async def measure(updates: int) -> float:
         await hub.heard(len(books))
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*SELDOM)
         before = time.process_time()
         source.start()
         await hub.heard(len(books) + updates)
