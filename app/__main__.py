@@ -18,6 +18,7 @@ from app import simulator
 from app.check import check as check_installation
 from app.demo import demo as run_demo
 from app.keys import app as keys_commands
+from app.logs import configure_logging
 from app.main import create_app, pool_options, rest_of
 from app.record import record as write_recording
 from app.server import bind, listen, reserve
@@ -25,7 +26,6 @@ from app.server import serve as run_server
 from app.settings import Settings, SettingsError, read_settings
 from app.stopping import stopped_by_signals
 from app.tail import tail as follow_channels
-from app.telemetry import configure_logging
 from app.workers import Supervisor, supervised
 
 app = typer.Typer(

@@ -37,12 +37,13 @@ from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.recall import Older
 from app.hub.wishes import Wishes
+from app.logs import configure_logging, logger
 from app.rights.jwks import Jwks
 from app.rights.keys import Keys
 from app.rights.tokens import TokenOptions
 from app.rights.vault import Memory, Shared, Shelf, Vault
 from app.settings import Settings, SettingsError, read_settings
-from app.telemetry import Metrics, configure_logging, logger
+from app.telemetry import Metrics
 from app.upstream.account import Books
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets

@@ -18,8 +18,9 @@ import msgspec
 
 from app.domain.channel import Channel
 from app.errors import GatewayError
+from app.logs import redact
 from app.stopping import stopped_by_signals
-from app.telemetry import Metrics, redact
+from app.telemetry import Metrics
 from app.upstream.pool import Pool, PoolOptions
 from app.upstream.rest import Rest
 

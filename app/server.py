@@ -20,9 +20,9 @@ from fastapi import FastAPI
 
 from app.api.protocol import MOST_WAITING, Crowd, StreamProtocol
 from app.hub.hub import Hub
+from app.logs import logger
 from app.main import create_app
 from app.settings import Settings
-from app.telemetry import logger
 
 log = logger("server")
 

@@ -16,7 +16,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from app.telemetry import logger
+from app.logs import logger
 from app.upstream.backoff import backoff
 
 log = logger("workers")

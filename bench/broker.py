@@ -39,7 +39,8 @@ from app.domain.store import Store
 from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.wishes import Wishes
-from app.telemetry import Metrics, configure_logging
+from app.logs import configure_logging
+from app.telemetry import Metrics
 from bench.machine import cpu_seconds, free_port
 
 BATCH = 256

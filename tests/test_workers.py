@@ -27,7 +27,7 @@ import sys
 import uvloop
 from app import workers
 from app.server import reserve
-from app.telemetry import configure_logging
+from app.logs import configure_logging
 
 configure_logging("json")
 if "BACKOFF" in os.environ:

@@ -21,7 +21,7 @@ from app.errors import (
     NotReady,
     UpstreamUnavailable,
 )
-from app.telemetry import redact
+from app.logs import redact
 
 MEDIA_TYPE = "application/problem+json"
 

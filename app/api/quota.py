@@ -11,7 +11,7 @@ from collections.abc import Callable
 from app.api.rate import Counts, Rate, Taken, Told
 from app.bus.tally import Tally
 from app.errors import BrokerUnavailable
-from app.telemetry import logger
+from app.logs import logger
 
 log = logger("quota")
 

@@ -11,7 +11,7 @@ from app.bus.link import Link
 from app.bus.messages import Packed, load_envelope, load_health, load_wish
 from app.domain.position import START, Position
 from app.errors import Unreadable
-from app.telemetry import logger
+from app.logs import logger
 
 log = logger("journal")
 

@@ -16,7 +16,7 @@ from app.bus.broker import delays
 from app.bus.link import Link
 from app.domain.position import Position, next_epoch
 from app.errors import BrokerUnavailable, LeaseLost
-from app.telemetry import logger
+from app.logs import logger
 
 log = logger("lease")
 

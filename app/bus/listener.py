@@ -17,7 +17,8 @@ from app.bus.scripts import RAISE
 from app.domain.event import Entry
 from app.domain.position import START, Position
 from app.errors import BrokerUnavailable, Unreadable
-from app.telemetry import Metrics, logger
+from app.logs import logger
+from app.telemetry import Metrics
 
 log = logger("listener")
 

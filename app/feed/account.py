@@ -17,7 +17,7 @@ from app.domain.ledger import Ledger, Question
 from app.domain.reconcile import Statement
 from app.domain.store import Store
 from app.errors import UpstreamUnavailable
-from app.telemetry import logger
+from app.logs import logger
 from app.upstream.backoff import backoff
 
 log = logger("feed")

@@ -24,7 +24,8 @@ from app.domain.store import Depth, Store
 from app.errors import BrokerUnavailable, LeaseLost, UnknownChannel, UpstreamUnavailable
 from app.feed.account import Account
 from app.feed.follow import Replica, either
-from app.telemetry import Metrics, logger
+from app.logs import logger
+from app.telemetry import Metrics
 from app.upstream.account import Books
 from app.upstream.audit import Audit
 from app.upstream.markets import Markets

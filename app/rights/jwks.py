@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx
 import jwt
 
+from app.logs import logger
 from app.rights.tokens import ASYMMETRIC, KeyWanted
-from app.telemetry import logger
 
 log = logger("jwks")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import NotAllowed
+from app.logs import logger
 from app.rights.rights import SCOPES, Rights, readable
-from app.telemetry import logger
 
 log = logger("keys")
 

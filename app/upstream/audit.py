@@ -13,7 +13,8 @@ from typing import Protocol
 
 from app.domain.channel import Channel, Kind
 from app.errors import UpstreamUnavailable
-from app.telemetry import Metrics, logger
+from app.logs import logger
+from app.telemetry import Metrics
 from app.upstream.rest import Rest
 
 _log = logger(__name__)

@@ -16,7 +16,8 @@ from app.domain.channel import Channel, Kind
 from app.domain.event import Event
 from app.domain.health import ConnectionHealth, Following
 from app.errors import ConnectionLost, TokenRefused, UpstreamError, retryable
-from app.telemetry import Metrics, logger
+from app.logs import logger
+from app.telemetry import Metrics
 from app.upstream.backoff import Pace, backoff
 from app.upstream.connection import Connection, SocketOptions, open_socket, socket_url
 from app.upstream.handover import Handover

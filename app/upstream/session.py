@@ -13,7 +13,8 @@ from enum import StrEnum
 from app.domain.channel import Channel, Kind
 from app.domain.event import Event
 from app.errors import ConnectionLost, ProtocolViolation, UpstreamError
-from app.telemetry import Metrics, logger
+from app.logs import logger
+from app.telemetry import Metrics
 from app.upstream import wire
 from app.upstream.line import Ask, Line
 

@@ -27,8 +27,9 @@ from app.domain.store import Store
 from app.feed import Replica, Upstream, follow, lead
 from app.hub.hub import Hub, HubOptions
 from app.hub.wishes import Wishes
+from app.logs import configure_logging
 from app.server import SELDOM
-from app.telemetry import Metrics, configure_logging
+from app.telemetry import Metrics
 from app.upstream.session import Session, SessionOptions
 
 BOOKS = [depth(f"M{number}_USDT", 0) for number in range(20)]
