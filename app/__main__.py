@@ -63,7 +63,7 @@ def serve(
     settings = _settings()
     if workers > 1 and not settings.shared:
         _refuse("--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://")
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level)
     try:
         if worker:
             sock = bind(host, port, shared=True)
@@ -108,7 +108,7 @@ def record(
     settings = _settings()
     if settings.upstream_api_key is None:
         _refuse("SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: needed to open a socket")
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level)
 
     async def run() -> int:
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -108,10 +108,16 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
             allow_origins=settings.cors_origins,
             allow_credentials=True,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Last-Event-ID", "If-None-Match"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Last-Event-ID",
+                "If-None-Match",
+                "X-Request-ID",
+            ],
             expose_headers=[
                 *("ETag", "Age", "Sluice-Stale", "Retry-After"),
-                *("RateLimit", "RateLimit-Policy"),
+                *("RateLimit", "RateLimit-Policy", "X-Request-ID"),
             ],
         )
     hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
@@ -125,7 +131,7 @@ def _settings_or_exit() -> Settings:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level)
     return settings
 
 

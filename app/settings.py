@@ -19,6 +19,7 @@ from app.api.rate import Rate
 from app.bus.link import Address
 from app.domain.channel import Channel
 from app.errors import MalformedRequest
+from app.logs import LogFormat, LogLevel
 
 MEMORY = "memory://"
 """The broker inside one process."""
@@ -93,7 +94,8 @@ class Settings(BaseSettings):
     max_streams: Annotated[int, Field(ge=1)] = 20_000
     max_streams_per_client: Annotated[int, Field(ge=1)] = 64
     rate_limit: str = "100/second"
-    log_format: Literal["console", "json"] | None = None
+    log_format: LogFormat | None = None
+    log_level: LogLevel = "info"
 
     @field_validator("channels", "cors_origins", "allowed_hosts", mode="before")
     @classmethod

@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--url")
     given = parser.parse_args()
     if given.role:
-        configure_logging("console", level=30)
+        configure_logging("console", level="warning")
         work = ROLES[given.role](given.url, given.rate or None, given.seconds)
         print(json.dumps(uvloop.run(work)))
         return

@@ -5,13 +5,25 @@ that makes one which nobody closes.
 """
 
 import asyncio
+import logging
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 asyncio.set_event_loop(None)
+
+
+@pytest.fixture(name="logging_as_before")
+def _logging_as_before() -> Iterator[None]:
+    """For a test that configures the logging: undone after it."""
+    handlers, level = logging.root.handlers, logging.root.level
+    yield
+    logging.root.handlers, logging.root.level = handlers, level
+    structlog.reset_defaults()
 
 
 @pytest.fixture(name="certificate")

@@ -1,17 +1,25 @@
-"""Before everything: the Host check, the headers of every answer, the count of requests.
+"""Before everything: the Host check, the headers of every answer, the count and log of requests.
 
 Pure ASGI, and after the head of an answer it only passes on, so streams do not feel it.
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from time import perf_counter
 
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.client import client_of
 from app.api.problems import problem
+from app.api.request_id import FIELD, identify
 from app.errors import MalformedRequest
+from app.logs import REQUEST, logger
+
+log = logger("request")
+_verbose = logging.getLogger("request").isEnabledFor
 
 PAGES = "/docs"
 """Where there are pages, not answers to programs."""
@@ -57,33 +65,46 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        answered = False
+        began = perf_counter()
+        hosts, asked = [], None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value)
+            elif name == FIELD:
+                asked = value
+        request = identify(asked)
+        REQUEST.set(request.decode())
+        status = 0
 
         async def guarded(message: Message) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
+            nonlocal status
+            if not status:
+                status = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
                     *SECURITY,
+                    (FIELD, request),
                     *scope.get(FIELDS, ()),
                 ]
                 if scope["path"].startswith(PAGES):
                     message["headers"].append(_PAGE)
-                _count(scope, message["status"])
+                _count(scope, status)
             await send(message)
 
+        app = self._app if self._accepts(scope["path"], hosts) else _MISDIRECTED
         try:
-            await (self._app if self._accepts(scope) else _MISDIRECTED)(scope, receive, guarded)
+            await app(scope, receive, guarded)
         finally:
-            if not answered:
+            if not status:
                 # a client that went before it was answered
-                _count(scope, 500)
+                status = 500
+                _count(scope, status)
+            if status >= 400 or _verbose(logging.DEBUG):
+                _tell(scope, status, perf_counter() - began)
 
-    def _accepts(self, scope: Scope) -> bool:
-        if self._any or scope["path"] in EXEMPT:
+    def _accepts(self, path: str, hosts: list[bytes]) -> bool:
+        if self._any or path in EXEMPT:
             return True
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
         return len(hosts) == 1 and self._host.fullmatch(hosts[0]) is not None
 
 
@@ -101,8 +122,29 @@ def _count(scope: Scope, status: int) -> None:
     """Count by the route's template: as few label values as there are routes."""
     metrics = scope.get("state", {}).get("metrics")
     if metrics is not None:
-        path = getattr(scope.get("route"), "path", None)
-        _counter(metrics.requests, path if isinstance(path, str) else "none", status).inc()
+        _counter(metrics.requests, _template(scope), status).inc()
+
+
+def _tell(scope: Scope, status: int, duration: float) -> None:
+    """A line for what was not as it should be; for every request at the lowest level alone.
+
+    Neither path nor query stand in it: what a client wrote there may be secret.
+    """
+    level = logging.DEBUG if status < 400 else logging.INFO if status < 500 else logging.WARNING
+    log.log(
+        level,
+        "request",
+        method=scope["method"],
+        route=_template(scope),
+        status=status,
+        duration=round(duration, 6),
+        client=client_of(scope),
+    )
+
+
+def _template(scope: Scope) -> str:
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "none"
 
 
 @lru_cache

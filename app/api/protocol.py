@@ -16,7 +16,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.api.guard import SECURITY
 from app.api.outlet import ConnectionOutlet
 from app.api.problems import problem
+from app.api.request_id import FIELD, identify
 from app.errors import RefusedRequest
+from app.logs import logger
+
+log = logger("protocol")
 
 EXTENSION = "sluice.connection"
 HEAD_TIME = 10.0
@@ -258,7 +262,16 @@ class StreamProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         answer = problem(RefusedRequest(detail, status=status))
-        fields = (*self.server_state.default_headers, *answer.raw_headers, *SECURITY, _CLOSE)
+        request = identify()
+        log.info(
+            "request refused",
+            request_id=request.decode(),
+            reason=reason,
+            status=int(status),
+            client=self.client[0] if self.client else "",
+        )
+        named = (FIELD, request)
+        fields = (*self.server_state.default_headers, *answer.raw_headers, *SECURITY, named, _CLOSE)
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, bytes(answer.body)))
         self._linger()

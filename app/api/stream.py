@@ -28,10 +28,13 @@ from app.errors import (
     UpstreamUnavailable,
 )
 from app.hub.hub import Hub, bye
-from app.hub.subscription import End
+from app.hub.subscription import End, Subscription
 from app.hub.wishes import Wishes
+from app.logs import REQUEST, logger
 from app.rights.rights import Rights
 from app.upstream.markets import Markets
+
+log = logger("stream")
 
 PATIENCE = 2.0
 """Seconds to wait for the exchange's market list before a stream opens without it."""
@@ -45,9 +48,9 @@ router = APIRouter()
 
 
 class _Seat:
-    """What an open stream holds beside its subscription: its place, and its wishes."""
+    """What an open stream holds beside its subscription: its place, its wishes, and its name."""
 
-    __slots__ = ("_admission", "_channels", "_client", "_wishes")
+    __slots__ = ("_admission", "_began", "_channels", "_client", "_request", "_wishes")
 
     def __init__(
         self, channels: frozenset[Channel], client: str, wishes: Wishes, admission: Admission
@@ -58,10 +61,26 @@ class _Seat:
         self._client = client
         self._wishes = wishes
         self._admission = admission
+        self._request = REQUEST.get("")
+        self._began = asyncio.get_running_loop().time()
 
     def leave(self) -> None:
         self._wishes.release(self._channels, asyncio.get_running_loop().time())
         self._admission.leave(self._client)
+
+    def ended(self, subscription: Subscription) -> None:
+        """Give everything back, and tell how it was."""
+        self.leave()
+        log.info(
+            "stream ended",
+            request_id=self._request,  # it is a connection that tells the end, and no request
+            reason=subscription.ended,
+            events=subscription.events,
+            bytes=subscription.bytes,
+            duration=round(asyncio.get_running_loop().time() - self._began, 3),
+            channels=len(self._channels),
+            client=self._client,
+        )
 
 
 class EventStream(Response):
@@ -103,10 +122,11 @@ class EventStream(Response):
                 self._channels,
                 outlet,
                 self._after,
-                on_left=seat.leave,
+                on_left=seat.ended,
                 permitted=self._permitted,
             )
             held.pop_all()
+            log.debug("stream opened", channels=len(self._channels), resumed=bool(self._after))
             if isinstance(outlet, SendOutlet):
                 try:
                     await outlet.serve(receive, send)

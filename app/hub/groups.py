@@ -12,7 +12,7 @@ class Group:
     ``follows`` is asked for every channel of a kind of which not all are followed.
     """
 
-    __slots__ = ("collected", "follows", "framed", "members", "written")
+    __slots__ = ("bytes", "collected", "events", "follows", "framed", "members", "written")
 
     def __init__(
         self, now: float, *, framed: bool, follows: Callable[[Channel], bool] | None = None
@@ -22,10 +22,12 @@ class Group:
         self.members: dict[Subscription, Callable[[bytes], None]] = {}
         self.collected: list[bytes] = []
         self.written = now
+        self.events = self.bytes = 0
 
     def write(self, data: bytes, now: float) -> None:
         """Put the same ready bytes before every member; some may leave in the middle of it."""
         self.written = now
+        self.bytes += len(data)
         for write in tuple(self.members.values()):
             write(data)
 
@@ -75,6 +77,7 @@ class Groups:
         for group in due:
             frames, group.collected = group.collected, []
             delivered += len(frames) * len(group.members)
+            group.events += len(frames)
             group.write(frames[0] if len(frames) == 1 else b"".join(frames), now)
         return delivered
 
@@ -91,12 +94,16 @@ class Groups:
             for one in _keys(subscription.channels):
                 self._index.setdefault(one, {})[group] = None
         group.members[subscription] = subscription.outlet.write
+        subscription.events -= group.events
+        subscription.bytes -= group.bytes
 
     def leave(self, subscription: Subscription) -> None:
         """Take a subscription out, and its group with the last member."""
         key = subscription.channels, subscription.outlet.framed
         group = self._groups[key]
         del group.members[subscription]
+        subscription.events += group.events
+        subscription.bytes += group.bytes
         if not group.members:
             del self._groups[key]
             for one in _keys(subscription.channels):

@@ -139,7 +139,7 @@ class Hub:
         outlet: Outlet,
         after: str | None,
         *,
-        on_left: Callable[[], None] = lambda: None,
+        on_left: Callable[[Subscription], None] = lambda _: None,
         permitted: Callable[[], bool] | None = None,
     ) -> Subscription:
         """Give a client its place: after a position it names, or from the current state on.
@@ -164,7 +164,7 @@ class Hub:
 
     def leave(self, subscription: Subscription) -> None:
         """Its client is gone."""
-        subscription.ended = True
+        subscription.ended = subscription.ended or "gone"
         self._unlive(subscription)
         self._forget(subscription)
         self._catching_up.pop(subscription, None)
@@ -172,14 +172,14 @@ class Hub:
         self._metrics.streams.set(len(self._subscriptions))
         if not self._subscriptions:
             self._empty.set()
-        subscription.on_left()
+        subscription.on_left(subscription)
 
     def end(self, subscription: Subscription, reason: End) -> None:
         """Say goodbye and close; a client that is not reading just has its connection dropped."""
         self._metrics.streams_ended.labels(reason).inc()
         self._unlive(subscription)
         self._forget(subscription)
-        subscription.ended = True
+        subscription.ended = reason
         if subscription.paused_since is not None:
             self._abort(subscription)
             return
@@ -374,7 +374,7 @@ class Hub:
 
     @staticmethod
     def _abort(subscription: Subscription) -> None:
-        subscription.ended = True
+        subscription.ended = subscription.ended or "stalled"
         subscription.paused_since = None
         subscription.outlet.abort()
 
@@ -389,6 +389,7 @@ class Hub:
         ready = chunk(data) if outlet.framed else data
         if subscription.paused_since is not None:
             subscription.undrained += len(ready)  # so that it hides no progress
+        subscription.bytes += len(ready)
         outlet.write(ready)
 
 

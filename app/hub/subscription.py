@@ -73,7 +73,11 @@ class Keeper(Protocol):
 
 
 class Subscription:
-    """Its channels, its place, and what the hub needs to know of its outlet."""
+    """Its channels, its place, and what the hub needs to know of its outlet.
+
+    ``ended`` says why, and is empty before. ``events`` and ``bytes`` are what was written to it,
+    once it is in no group: what a group writes is counted once, for all of its members.
+    """
 
     __slots__ = (
         "_keeper",
@@ -81,10 +85,12 @@ class Subscription:
         "_narrowed",
         "at",
         "by_history",
+        "bytes",
         "channels",
         "each_counts",
         "ended",
         "ends_at",
+        "events",
         "lagging",
         "live",
         "on_left",
@@ -102,7 +108,7 @@ class Subscription:
         keeper: Keeper,
         *,
         ends_at: float,
-        on_left: Callable[[], None] = lambda: None,
+        on_left: Callable[["Subscription"], None] = lambda _: None,
         permitted: Callable[[], bool] | None = None,
     ) -> None:
         self.channels = channels
@@ -114,10 +120,11 @@ class Subscription:
         self.at = START
         self.by_history = False
         self.live = False
-        self.ended = False
+        self.ended = ""
         self.lagging = False
         self.paused_since: float | None = None
         self.undrained = 0
+        self.events = self.bytes = 0
         self.told = -1
         self.each_counts = any(channel.kind in EACH_COUNTS for channel in channels)
         self._kinds = frozenset(channel.kind for channel in channels if channel.wildcard)
@@ -169,6 +176,7 @@ class Subscription:
         if self.at == history.head:
             return None
         frames, self.at = history.after(self.at, self.follows, size=SLICE, steps=STEPS)
+        self.events += len(frames)
         return b"".join(frames)
 
     def _snapshots(self, store: Store) -> bytes | None:
@@ -182,4 +190,5 @@ class Subscription:
             size += len(frames[-1])
             if size >= SLICE:
                 break
+        self.events += len(frames)
         return b"".join(frames) or None

@@ -68,7 +68,7 @@ class Jwks:
         try:
             self._keys = keys_in(await self._get())
         except (JwksUnreadable, httpx.HTTPError, TimeoutError) as error:
-            log.warning("no keys for tokens", error=str(error) or type(error).__name__)
+            log.warning("no keys for tokens", reason=str(error) or type(error).__name__)
 
     async def _get(self) -> bytes:
         async with (

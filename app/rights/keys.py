@@ -108,7 +108,7 @@ class Keys:
         try:
             self._keys = {key.id: key for key in read(self._path)}
         except KeysUnreadable as error:
-            log.warning("keys unreadable: those from before stay valid", error=str(error))
+            log.warning("keys unreadable: those from before stay valid", reason=str(error))
         else:
             log.info("keys", count=len(self._keys))
 

@@ -379,5 +379,4 @@ class Session:
 
     def _say(self, mark: str, text: str) -> None:
         """The transcript: ``<`` in, ``>`` out, ``=`` state, ``!`` fault."""
-        # nosemgrep: no-made-up-log-line -- a transcript; the token is in no frame
-        _log.debug(f"{mark} {text}", connection=self._name)
+        _log.debug("transcript", connection=self._name, mark=mark, text=text)

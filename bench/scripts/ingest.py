@@ -189,5 +189,5 @@ async def measure(updates: int) -> float:
 
 
 if __name__ == "__main__":
-    configure_logging("console", level=40)
+    configure_logging("console", level="error")
     print(json.dumps({"cpu_us": uvloop.run(measure(int(sys.argv[1])))}))

@@ -1,9 +1,15 @@
 """What stands before every route."""
 
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.guard import Guard
+from app.logs import LogLevel, configure_logging
 from tests import given
 from tests.api.harness import Gateway, is_problem
 
@@ -132,3 +138,125 @@ async def test_other_protocols_pass() -> None:
     scope = {"type": "lifespan"}
     await Guard(app, allowed_hosts=())(scope, receive, send)
     assert seen == [scope]
+
+
+# The request's id, and its line in the log
+
+
+@pytest.mark.parametrize("path", ["/v1/ticker/BTC_USDT", "/livez", "/nothing", "/v1/orders"])
+async def test_every_answer_has_the_id_of_its_request(path: str) -> None:
+    gateway = Gateway()
+    gateway.hear(given.ticker("BTC_USDT", "1"))
+    for _ in range(2):  # the second time by the fast path
+        assert (await gateway.get(path, x_request_id="abc-1")).headers["x-request-id"] == "abc-1"
+    one = (await gateway.get(path, x_request_id="a b")).headers.get_list("x-request-id")
+    other = (await gateway.get(path)).headers.get_list("x-request-id")
+    assert len(one) == len(other) == 1
+    assert one != other
+    assert " " not in one[0]
+
+
+async def test_a_refused_host_and_a_bug_have_an_id_too() -> None:
+    gateway = Gateway(hosts=("localhost",))
+
+    @gateway.app.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError
+
+    async with gateway.client(raising=False) as client:
+        for host, status in (("evil.example", 421), ("localhost", 500)):
+            response = await client.get("/bug", headers={"host": host, "x-request-id": "abc"})
+            assert (response.status_code, response.headers["x-request-id"]) == (status, "abc")
+
+
+async def test_a_stream_has_an_id() -> None:
+    response = await Gateway().stream("/v1/stream?channels=ticker:*", x_request_id="abc-1")
+    assert response.headers["x-request-id"] == "abc-1"
+
+
+class Told:
+    """What is logged, by its event."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def at(self, level: LogLevel) -> None:
+        configure_logging("json", level)
+
+    def rest(self) -> list[str]:
+        return self._capsys.readouterr().err.splitlines()
+
+    def lines(self, event: str = "request") -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self.rest()]
+        return [line for line in found if line["event"] == event]
+
+
+@pytest.fixture(name="told")
+def _told(capsys: pytest.CaptureFixture[str], logging_as_before: None) -> Told:
+    return Told(capsys)
+
+
+async def test_a_request_that_went_well_is_told_at_the_lowest_level_alone(told: Told) -> None:
+    told.at("info")
+    gateway = Gateway()
+    gateway.hear(given.ticker("BTC_USDT", "1"))
+    await gateway.get("/v1/ticker/BTC_USDT")
+    assert told.lines() == []
+    told.at("debug")
+    for _ in range(2):
+        await gateway.get("/v1/ticker/BTC_USDT?max_age=99999999999", x_request_id="abc-1")
+    one, other = told.lines()
+    assert one["route"] == other["route"] == "/v1/ticker/{symbol}"
+    assert one["level"] == "debug"
+    assert (one["method"], one["status"], one["request_id"]) == ("GET", 200, "abc-1")
+    assert 0 < one["duration"] < 60
+    assert one["client"] == "127.0.0.1"
+    assert "max_age" not in json.dumps(one)
+
+
+async def test_what_was_refused_or_failed_is_told_always(told: Told) -> None:
+    told.at("info")
+    gateway = Gateway(limit=0)
+    await gateway.get("/v1/ticker/nope?ticket=abc")
+    await gateway.get("/abc/abc?ticket=abc")
+    await gateway.get("/v1/depth/BTC_USDT")
+    lines = told.lines()
+    assert [(one["level"], one["route"], one["status"]) for one in lines] == [
+        ("info", "/v1/ticker/{symbol}", 404),
+        ("info", "none", 404),
+        ("warning", "/v1/depth/{symbol}", 503),
+    ]
+    assert "abc" not in json.dumps(lines)
+
+
+async def test_a_client_that_went_before_its_answer_is_told_as_it_is_counted(told: Told) -> None:
+    told.at("info")
+
+    async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_message: Message) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "path": "/", "method": "GET", "headers": []}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await Guard(never, allowed_hosts=("*",))(scope, receive, send)
+    (line,) = told.lines()
+    assert (line["level"], line["status"]) == ("warning", 500)
+
+
+async def test_a_stream_is_told_at_its_end(told: Told) -> None:
+    told.at("debug")
+    gateway = Gateway()
+    gateway.hear(given.ticker("BTC_USDT", "1"))
+    response = await gateway.stream("/v1/stream?channels=ticker:*", x_request_id="abc-1")
+    found = {line["event"]: line for line in map(json.loads, told.rest())}
+    assert found["stream opened"]["request_id"] == found["stream ended"]["request_id"] == "abc-1"
+    ended = found["stream ended"]
+    assert (ended["level"], ended["reason"], ended["channels"]) == ("info", "lifetime", 1)
+    assert ended["events"] == 1
+    assert ended["bytes"] == len(response.content)

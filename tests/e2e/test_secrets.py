@@ -25,6 +25,7 @@ HEADERS = {
     "referer": f"http://x.example/?ticket={PLANTED}",
     "user-agent": PLANTED,
     "x-other": PLANTED,
+    "x-request-id": f"ticket={PLANTED}",
 }
 NAMES = (
     *("ticket", "token", "access_token", "key", "api_key", "apikey", "sign", "password", "other"),
@@ -66,6 +67,7 @@ async def started(way: tuple[str, ...], folder: Path) -> AsyncIterator[Command]:
         "SLUICE_UPSTREAM_SCALES_URL": nobody,
         "SLUICE_UPSTREAM_USER_ID": PLANTED,
         "SLUICE_UPSTREAM_API_KEY": PLANTED,
+        "SLUICE_LOG_LEVEL": "debug",
     }
     async with command(folder, *way, environment=settings) as running:
         await running.up()
@@ -87,6 +89,7 @@ async def test_nothing_that_was_planted_comes_up_again(tmp_path: Path, name: str
     assert PLANTED not in "\n".join(told)
     assert PLANTED not in running.output
     assert "Traceback" not in running.output
+    assert '"event": "request"' in running.output, "every request is told"
     if name != "sluice":
         assert "/v1/ticker?***" in running.output, "there is an access log"
 

@@ -58,7 +58,7 @@ def test_it_is_over_when_it_is_not_permitted_any_more() -> None:
     permitted = False
     assert subscription.over(99.0) == "expired"
     assert subscription.over(100.0) == "lifetime"
-    subscription.ended = True
+    subscription.ended = "lifetime"
     assert subscription.over(100.0) is None
 
 

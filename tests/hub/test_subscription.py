@@ -50,7 +50,7 @@ def test_takes_more_until_its_outlet_is_full_or_it_is_ended() -> None:
     assert follower.takes_more()
     follower.paused_since = 5.0
     assert not follower.takes_more()
-    follower.paused_since, follower.ended = None, True
+    follower.paused_since, follower.ended = None, "lifetime"
     assert not follower.takes_more()
 
 
