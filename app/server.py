@@ -8,7 +8,6 @@ are inherited by every accepted connection.
 import asyncio
 import gc
 import resource
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,8 +28,10 @@ log = logger("server")
 BACKLOG = 4096
 STALL_MS = 12_000
 NOT_SENT = 16 * 1024
-GRACE = 1
-"""Seconds that requests still answered after the drain are given."""
+GRACE = 3
+"""Seconds that requests still answered after the drain are given: more than a first state takes."""
+AT_ONCE = 1
+"""Seconds that the background tasks are given after a second signal."""
 SELDOM = (50_000, 20, 50)
 """Garbage collection thresholds: next to nothing here is cyclic, and a pause shows in the p99."""
 GLANCE = 0.1
@@ -38,15 +39,26 @@ GLANCE = 0.1
 
 
 class Server(uvicorn.Server):
-    """Ends the streams first when it is told to stop."""
+    """Ends the streams first when it is told to stop.
+
+    Told again it ends at once, unless it is ``supervised``: then that is for its supervisor to do,
+    and a service manager may have told both.
+    """
 
     def __init__(
-        self, app: FastAPI, config: uvicorn.Config, *, drain: float, ready: Callable[[], None]
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        *,
+        drain: float,
+        ready: Callable[[], None],
+        supervised: bool = False,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._drain = drain
         self._ready = ready
+        self._supervised = supervised
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving; what lives now lives long, so the collector need not look at it again."""
@@ -60,15 +72,27 @@ class Server(uvicorn.Server):
         gc.set_threshold(*SELDOM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Hand the lease over, end the streams in time, then let uvicorn wait for the rest."""
-        log.info("stopping", streams=len(self._app.state.hub))
+        """Be ready no more, hand the lease over, end the streams in time, let uvicorn do the rest.
+
+        An answer is the last on its connection from here on, so that the client turns elsewhere.
+        """
+        hub: Hub = self._app.state.hub
+        log.info("stopping", streams=len(hub))
+        hub.draining = True
+        for connection in self.server_state.connections:
+            if isinstance(connection, StreamProtocol):
+                connection.answer_last()
         self._app.state.hand_over()
         if self.started:
             await self._end_streams()
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would have the background tasks cut off, with a traceback
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AT_ONCE):
+                    await self.lifespan.shutdown()
 
     async def _end_streams(self) -> None:
-        """Drain, but no longer than until a second Ctrl-C."""
+        """Drain, but no longer than until a second signal."""
         async with asyncio.TaskGroup() as tasks:
             draining = tasks.create_task(self._dismiss(self._app.state.hub), name="drain")
             while not draining.done() and not self.force_exit:
@@ -80,8 +104,8 @@ class Server(uvicorn.Server):
         await hub.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at a signal; a second Ctrl-C does not wait. The exit status is ours to give."""
-        if self.should_exit and sig == signal.SIGINT:
+        """Stop at a signal; a second one does not wait. The exit status is ours to give."""
+        if self.should_exit and not self._supervised:
             self.force_exit = True
         self.should_exit = True
 
@@ -147,11 +171,11 @@ def _most_waiting() -> int:
 
 
 async def serve(
-    settings: Settings, sock: socket.socket, *, ready: Callable[[], None] = lambda: None
+    settings: Settings, sock: socket.socket, *, ready: Callable[[], None] | None = None
 ) -> int:
     """Serve until told to stop; the exit status: 0, or 1 if the process had to give up.
 
-    ``ready`` is called as soon as connections are answered.
+    A supervisor's ``ready`` is called as soon as connections are answered.
     """
     _take_descriptors()
     app = create_app(settings, bound=sock.getsockname()[0])
@@ -167,6 +191,12 @@ async def serve(
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=GRACE,
     )
-    server = Server(app, config, drain=settings.drain, ready=ready)
+    server = Server(
+        app,
+        config,
+        drain=settings.drain,
+        ready=ready or (lambda: None),
+        supervised=ready is not None,
+    )
     await server.serve(sockets=[sock])
     return 1 if app.state.failed or not server.started else 0

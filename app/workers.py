@@ -35,7 +35,7 @@ def restarts(chance: Callable[[], float] = random.random) -> Iterator[float]:
 class Supervisor:
     """Keeps ``count`` processes of one command running, until a signal to the main thread.
 
-    SIGTERM and SIGINT stop them; a second SIGINT kills them.
+    SIGTERM and SIGINT stop them; a second one kills them.
     """
 
     def __init__(self, command: Sequence[str], count: int) -> None:
@@ -52,8 +52,8 @@ class Supervisor:
         If one ends before any has ever served, all are stopped and the status is that one's.
         """
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._count):
                 tasks.create_task(self._keep(), name=f"worker {number}")
@@ -65,7 +65,7 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    def _interrupt(self) -> None:
+    def _signalled(self) -> None:
         self._stop(signal.SIGKILL if self._stopping.is_set() else signal.SIGTERM)
 
     async def _keep(self) -> None:

@@ -196,6 +196,8 @@ class StreamProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._answer = OneWrite(self.transport, self.loop)
         self.cycle.transport = self._answer  # type: ignore[assignment] # all that an answer uses
+        if getattr(self.app_state.get("hub"), "draining", False):
+            self.answer_last()
 
     def on_body(self, body: bytes) -> None:
         """Read a part of the body; it may have come without being announced."""
@@ -214,6 +216,11 @@ class StreamProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser, or one of the above, does not take."""
         self._refuse(self._wrong)
+
+    def answer_last(self) -> None:
+        """Close the connection after the answer that is due, and say so if it has not begun."""
+        if self._answering:
+            self.cycle.keep_alive = False
 
     def give_up(self, reason: str) -> None:
         """Drop a connection on which there is nothing to answer."""

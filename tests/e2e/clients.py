@@ -40,7 +40,11 @@ class Follower:
                 await self._once()
             except (ConnectionError, asyncio.IncompleteReadError):
                 pass  # cut: come back with the last id
-            await asyncio.sleep(BACK_AFTER)
+            await asyncio.sleep(self.pause())
+
+    def pause(self) -> float:
+        """Seconds until it comes back."""
+        return BACK_AFTER
 
     def stop(self) -> None:
         """Go, for good."""

@@ -41,10 +41,14 @@ class Record(Mirror):
 
 @dataclass
 class Client(Follower):
-    """Follows one process; ``choose`` says which one each time that it connects."""
+    """Follows one process; ``choose`` says which one each time that it connects.
+
+    A ``patient`` one comes back when a ``bye`` says, and not at once.
+    """
 
     mirror: Record = field(default_factory=Record)
     choose: Callable[[], str] | None = None
+    patient: bool = False
 
     def move(self, url: str) -> None:
         """Be cut off, and come back there."""
@@ -54,6 +58,12 @@ class Client(Follower):
     def is_told(self, *upstream: str) -> bool:
         """Whether the last status on its streams is one of these."""
         return bool(set(self.mirror.statuses()[-1:]) & set(upstream))
+
+    def pause(self) -> float:
+        last = self.mirror.controls[-1] if self.mirror.controls else {}
+        if self.patient and last.get("type") == "bye":
+            return int(last["retry"]) / 1000
+        return super().pause()
 
     async def _once(self) -> None:
         if self.choose is not None:

@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -272,38 +271,3 @@ async def test_a_process_that_only_feeds_leads_and_one_that_only_serves_never_do
         await play.settle()
         assert client.connections == 1
         assert await serving.running.status("/readyz") == 200
-
-
-# A rolling restart
-
-
-async def test_nobody_misses_an_event_in_a_rolling_restart(tmp_path: Path) -> None:
-    """Clients come back to whichever process; nothing but a new epoch makes a gap."""
-    async with fleet(tmp_path, market={"rate": 200.0}, drain=0.2, lease_ttl=5) as play:
-        turns = cycle(range(100))
-
-        def anywhere() -> str:
-            alive = play.alive
-            return alive[next(turns) % len(alive)].url
-
-        clients = [play.join(one, choose=anywhere) for one in play.members]
-        await play.begin()
-
-        for old in list(play.members):
-            since = time.time()
-            await old.terminate()
-            await play.start()
-            await play.fresh(since)
-        await play.fine(time.time())
-
-        began_anew = await play.epochs()
-        assert 0 < len(began_anew) <= 3
-        for client in clients:
-            assert client.connections > 1
-            assert client.mirror.resets() == []
-            assert set(client.mirror.farewells()) == {"drain"}
-            assert client.mirror.texts() == await play.told(client)
-            gaps = [one for one in client.mirror.heard if one.get("gap")]
-            assert {place(one["position"])[0] for one in gaps} == set(began_anew)
-            assert max(client.mirror.gaps.values()) <= len(began_anew)
-        assert play.most == 1
