@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 from fastapi import FastAPI
@@ -71,12 +71,9 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     """
     if settings is None:
         settings = _settings_or_exit()
-    shown = settings.anonymous == "market"
-    app = FastAPIOffline(
-        docs_url="/docs" if shown else None,
-        openapi_url="/openapi.json" if shown else None,
+    app = _with_documents(
+        settings.anonymous == "market",
         redoc_url=None,
-        static_url="/docs/assets",
         title="Sluice",
         version=__version__,
         summary="Exchange market data as Server-Sent Events and cached REST",
@@ -123,6 +120,13 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
     hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
     app.middleware_stack = Guard(front, allowed_hosts=hosts)
     return app
+
+
+def _with_documents(shown: bool, **given: Any) -> FastAPI:
+    """FastAPI's application, with its reference or with nothing that tells of its paths."""
+    if shown:
+        return FastAPIOffline(docs_url="/docs", static_url="/docs/assets", **given)
+    return FastAPI(docs_url=None, openapi_url=None, **given)
 
 
 def _settings_or_exit() -> Settings:

@@ -184,3 +184,11 @@ def test_nothing_else_is_served() -> None:
         "/v1/session",
         "/v1/trades/{symbol}",
     }
+
+
+async def test_a_closed_gateway_tells_of_no_path() -> None:
+    app = create_app(Settings.model_construct(anonymous="none"))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        for path in ("/docs", "/openapi.json", "/docs/assets/swagger-ui.css"):
+            assert (await http.get(path)).status_code == 404, path
