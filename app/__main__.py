@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from dataclasses import fields
@@ -17,13 +18,14 @@ import uvloop
 from app import simulator
 from app.check import check as check_installation
 from app.demo import demo as run_demo
+from app.glance import status as show_status
 from app.keys import app as keys_commands
 from app.logs import configure_logging
 from app.main import create_app, pool_options, rest_of
 from app.record import record as write_recording
 from app.server import bind, listen, reserve
 from app.server import serve as run_server
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import CLIENT_KEY, Settings, SettingsError, read_settings
 from app.stopping import stopped_by_signals
 from app.tail import tail as follow_channels
 from app.workers import Supervisor, supervised
@@ -93,8 +95,18 @@ def tail(
         bool, typer.Option("--json", help="One envelope a line, for pipes.")
     ] = False,
 ) -> None:
-    """Follow channels in the terminal."""
-    _finish(follow_channels(channels, url, as_json))
+    """Follow channels in the terminal. SLUICE_CLIENT_KEY is the API key or JWT to send, if any."""
+    _finish(follow_channels(channels, url, as_json, key=os.environ.get(CLIENT_KEY)))
+
+
+@app.command()
+def status(
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
+    once: Annotated[bool, typer.Option("--once", help="One snapshot, then end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One snapshot as a JSON object.")] = False,
+) -> None:
+    """Show how a running gateway stands. SLUICE_CLIENT_KEY is the API key or JWT to send."""
+    _finish(show_status(url, once=once, as_json=as_json, key=os.environ.get(CLIENT_KEY)))
 
 
 @app.command()

@@ -276,7 +276,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 wishes=wishes,
                 markets=markets,
                 metrics=metrics,
-                limits=Limits(settings.stale_after),
+                limits=Limits(
+                    settings.stale_after,
+                    settings.max_streams,
+                    settings.max_streams_per_client,
+                    settings.max_followed,
+                ),
                 callers=callers,
                 process=process,
                 quotas=Quotas(settings.rate, bus.tally),

@@ -18,9 +18,16 @@ from app.upstream.markets import Markets
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the routes must know of the settings. ``stale_after`` is in seconds."""
+    """What the routes must know of the settings.
+
+    ``stale_after`` is in seconds; ``streams`` and ``streams_per_client`` are open at most in this
+    process, ``followed`` channels on demand.
+    """
 
     stale_after: float = 30.0
+    streams: int = 20_000
+    streams_per_client: int = 64
+    followed: int = 1000
 
 
 class State(TypedDict):

@@ -72,7 +72,9 @@ async def metrics(metrics: MetricsDep) -> Response:
     dependencies=[Depends(may_see_details)],
     responses=answers("Status") | problems(401, 403),
 )
-async def status(hub: HubDep, limits: LimitsDep, process: ProcessDep) -> Response:
+async def status(
+    hub: HubDep, wishes: WishesDep, limits: LimitsDep, process: ProcessDep
+) -> Response:
     """The upstream, the lease, what is followed and how fresh it is, the streams open."""
     upstream, since = hub.status
     health = hub.health
@@ -96,6 +98,12 @@ async def status(hub: HubDep, limits: LimitsDep, process: ProcessDep) -> Respons
             ],
             "audits": _audits(health),
             "streams": {"open": len(hub), "catching_up": hub.catching_up},
+            "followed": len(wishes.wanted(hub.now()) - wishes.pinned),
+            "limits": {
+                "streams": limits.streams,
+                "streams_per_client": limits.streams_per_client,
+                "followed": limits.followed,
+            },
             "draining": hub.draining,
         }
     )

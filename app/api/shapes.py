@@ -222,6 +222,14 @@ class StreamsStatus(BaseModel):
     catching_up: int
 
 
+class LimitsStatus(BaseModel):
+    """What this process may have at most: streams open, and channels followed on demand."""
+
+    streams: int
+    streams_per_client: int
+    followed: int
+
+
 class Status(BaseModel):
     """A running gateway at a glance."""
 
@@ -237,6 +245,10 @@ class Status(BaseModel):
         Field(description="Per order book, the share of its top levels that matched REST"),
     ]
     streams: StreamsStatus
+    followed: Annotated[
+        int, Field(description="Channels that clients of all processes want, not followed always")
+    ]
+    limits: LimitsStatus
     draining: bool
 
 

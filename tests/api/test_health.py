@@ -154,6 +154,8 @@ class TestStatus:
         assert prices["age"] < 10
         assert body["audits"] == {"depth:BTC_USDT:0": 0.98}
         assert body["streams"] == {"open": 0, "catching_up": 0}
+        assert body["followed"] == 0
+        assert body["limits"] == {"streams": 20_000, "streams_per_client": 64, "followed": 1000}
         assert body["draining"] is False
 
     async def test_counts_what_is_stale_under_a_wildcard(self) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 LEASE = "{sluice}:lease"
 STREAMS = 20
 BOUND = 5.0
-"""Seconds that an end may take beside the drain: the grace, and an answer that Redis does not give."""
+"""Seconds that an end may take beside drain and grace: for an answer that Redis does not give."""
 
 
 @dataclass
@@ -196,8 +196,12 @@ async def test_a_second_signal_ends_it_at_once(
         await soon(lambda: any(end.done() for end in ends), "the first stream has ended")
         assert await one.gateway.stop(second) < BOUND
         await asyncio.wait(ends)
-        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        assert not any(map(runs, pids))
         assert "Traceback" not in one.gateway.output, one.gateway.output
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 async def test_workers_that_are_told_beside_their_supervisor_still_end_in_order(
