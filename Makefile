@@ -12,7 +12,7 @@ PURE_TESTS := tests/domain tests/api/test_rate.py tests/hub tests/property tests
 WET_ONLY := --ignore=tests/domain --ignore=tests/api/test_rate.py --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'
 
-.PHONY: demo test check tests rooms browser security bench peers openapi requirements clean
+.PHONY: demo test check tests rooms browser security bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -56,6 +56,11 @@ security: $(VENV)-scan/.installed ## bandit, local semgrep rules, secrets in the
 bench: $(VENV)/.installed-bench peers ## everything that is measured, beside its peers
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.broker
+
+MINUTES ?= 60
+soak: $(VENV)/.installed-dev ## hours of faults, with clients that prove that nothing is lost
+	nice $(BIN)/python -m bench.soak --minutes $(MINUTES)
+	$(BIN)/python -m bench.soak --report
 
 peers:
 	@[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] && command -v wrk redis-server gcc >/dev/null \

@@ -227,7 +227,9 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     """Run the background tasks around the serving; a crash of one ends the process."""
     settings: Settings = app.state.settings
+    loop = asyncio.get_running_loop()
     metrics = Metrics()
+    metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     store = Store()
     wishes = Wishes(settings.pinned, linger=settings.linger, limit=settings.max_followed)

@@ -60,6 +60,7 @@ class Metrics:
         )
         self.terms = counter("sluice_lease_terms", "Times that this process has come to lead")
         self.leading = gauge("sluice_lease_held", "Whether this process leads")
+        self.tasks = gauge("sluice_tasks", "Tasks of the event loop")
         self.requests = counter("sluice_http_requests", "HTTP requests answered", "route", "status")
         self.refused = counter(
             "sluice_http_refused", "Requests and connections refused before any route", "reason"

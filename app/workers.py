@@ -52,8 +52,8 @@ class Supervisor:
         If one ends before any has ever served, all are stopped and the status is that one's.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, self._signalled)
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._count):
                 tasks.create_task(self._keep(), name=f"worker {number}")

@@ -1,12 +1,10 @@
 """Tables of what was measured: the median with the least and the most, and the goals beside it."""
 
-from bench import charts
+from bench import charts, document
 from bench.machine import HERE, QUIET
 from bench.trials import Benchmark, Goal, Results, Spread, Trial, ratio, values
 
-DOCUMENT = HERE.parent / "docs" / "performance.md"
 CHARTS = HERE.parent / "docs" / "charts"
-BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
 
 LABELS = {
     "cpu_us": "CPU µs each",
@@ -98,16 +96,11 @@ def _number(value: float) -> str:
 
 def write(benchmarks: list[Benchmark], results: Results) -> None:
     """Put the tables between their marks in the document, and draw the charts."""
-    text = DOCUMENT.read_text()
     for benchmark in benchmarks:
-        begin = BEGIN.format(benchmark.name)
-        if begin not in text or not results.of(benchmark.name):
+        if not results.of(benchmark.name):
             continue
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(END)
         tables = section(benchmark, results)
         if benchmark.chart:
             charts.draw(benchmark, LABELS[benchmark.chart], results, CHARTS)
             tables += f"\n![{benchmark.title}](charts/{benchmark.name}.svg)\n"
-        text = f"{head}{begin}\n\n{tables}\n{END}{tail}"
-    DOCUMENT.write_text(text)
+        document.put(benchmark.name, tables)
