@@ -9,6 +9,7 @@ import sys
 from collections.abc import Coroutine
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NoReturn, get_type_hints
 
 import httpx
@@ -59,7 +60,7 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes; above 1 needs Redis.")] = 1,
-    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
+    worker: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve the gateway, from the SLUICE_* settings."""
     settings = _settings()
@@ -67,7 +68,7 @@ def serve(
         _refuse("--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://")
     configure_logging(settings.log_format, settings.log_level)
     try:
-        if worker:
+        if worker is not None:
             sock = bind(host, port, shared=True)
         else:
             sock = listen(host, port) if workers == 1 else reserve(host, port)
@@ -75,14 +76,17 @@ def serve(
         _refuse(f"{host}:{port} cannot be served on: {error.strerror}")
 
     async def run() -> int:
-        if worker:
+        if worker is not None:
             with supervised() as ready:
-                return await run_server(settings, sock, ready=ready)
+                return await run_server(settings, sock, worker=worker, ready=ready)
         if workers == 1:
             return await run_server(settings, sock)
         # the same command line again; of an option given twice the last counts
-        again = [*sys.orig_argv[1:], "--port", str(sock.getsockname()[1]), "--worker"]
-        return await Supervisor([sys.executable, *again], workers).run()
+        again = [sys.executable, *sys.orig_argv[1:], "--port", str(sock.getsockname()[1])]
+        with TemporaryDirectory(prefix="sluice-") as folder:
+            return await Supervisor(
+                lambda number: [*again, "--worker", f"{folder}/{number}"], workers
+            ).run()
 
     _finish(run())
 

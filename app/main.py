@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,10 +22,12 @@ from app.api import account, catalogue, health, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.callers import ANONYMOUS, NOBODY, Callers
 from app.api.deps import Limits, State
+from app.api.exposition import Exposition
 from app.api.fastpath import FastPath
 from app.api.guard import Guard
 from app.api.limiter import Limiter
 from app.api.quota import Quotas
+from app.api.vitals import Vitals
 from app.bus.broker import Broker
 from app.bus.lease import Lease, OwnLease, RedisLease
 from app.bus.link import Link
@@ -63,11 +66,14 @@ LOAD = 2.0
 is not ready."""
 
 
-def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") -> FastAPI:
+def create_app(
+    settings: Settings | None = None, *, bound: str = "127.0.0.1", worker: Path | None = None
+) -> FastAPI:
     """The gateway as an ASGI application.
 
     ``uvicorn app.main:create_app --factory`` calls it without settings: they come from the
-    environment then. ``bound`` is the address served on, an accepted ``Host`` by default.
+    environment then. ``bound`` is the address served on, an accepted ``Host`` by default;
+    ``worker`` the path of a worker's own socket among those of its supervisor's.
     """
     if settings is None:
         settings = _settings_or_exit()
@@ -83,6 +89,7 @@ def create_app(settings: Settings | None = None, *, bound: str = "127.0.0.1") ->
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
+    app.state.worker = worker
     app.state.failed = False
     app.state.hand_over = lambda: None
     data = (
@@ -227,9 +234,14 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     """Run the background tasks around the serving; a crash of one ends the process."""
     settings: Settings = app.state.settings
-    loop = asyncio.get_running_loop()
     metrics = Metrics()
-    metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+    exposition = Exposition(metrics.registry, app.state.worker)
+    limits = Limits(
+        settings.stale_after,
+        settings.max_streams,
+        settings.max_streams_per_client,
+        settings.max_followed,
+    )
     process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     store = Store()
     wishes = Wishes(settings.pinned, linger=settings.linger, limit=settings.max_followed)
@@ -238,10 +250,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         async with (
             httpx.AsyncClient(trust_env=False) as client,
             _bus(settings, process, metrics) as bus,
+            exposition.answering(),
             asyncio.TaskGroup() as tasks,
         ):
             options = HubOptions(settings.history, settings.heartbeat, settings.stream_lifetime)
             hub = app.state.hub = Hub(store, options, metrics, older=bus.older)
+            metrics.registry.register(Vitals(hub, wishes, limits))
             replica = Replica(store, hub, wishes, process)
             rest = rest_of(settings, client)
             markets = Markets(rest)
@@ -278,12 +292,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 wishes=wishes,
                 markets=markets,
                 metrics=metrics,
-                limits=Limits(
-                    settings.stale_after,
-                    settings.max_streams,
-                    settings.max_streams_per_client,
-                    settings.max_followed,
-                ),
+                exposition=exposition,
+                limits=limits,
                 callers=callers,
                 process=process,
                 quotas=Quotas(settings.rate, bus.tally),

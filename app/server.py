@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -171,14 +172,19 @@ def _most_waiting() -> int:
 
 
 async def serve(
-    settings: Settings, sock: socket.socket, *, ready: Callable[[], None] | None = None
+    settings: Settings,
+    sock: socket.socket,
+    *,
+    worker: Path | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> int:
     """Serve until told to stop; the exit status: 0, or 1 if the process had to give up.
 
-    A supervisor's ``ready`` is called as soon as connections are answered.
+    A supervisor's ``ready`` is called as soon as connections are answered; ``worker`` is the
+    path of the socket on which this one of its workers tells its metrics.
     """
     _take_descriptors()
-    app = create_app(settings, bound=sock.getsockname()[0])
+    app = create_app(settings, bound=sock.getsockname()[0], worker=worker)
     config = uvicorn.Config(
         app,
         http=partial(StreamProtocol, crowd=Crowd(_most_waiting())),  # type: ignore[arg-type] # called like the class it wants

@@ -4,9 +4,14 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    GCCollector,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
 )
+
+SOON = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+"""Bounds of what should take milliseconds, in seconds."""
 
 
 class Metrics:
@@ -15,12 +20,17 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # not typed by the library
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=self.registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=self.registry, buckets=SOON)
 
         self.upstream_messages = counter(
             "sluice_upstream_messages", "Frames read from the exchange", "kind"
@@ -40,7 +50,8 @@ class Metrics:
         self.resyncs = counter("sluice_book_resyncs", "Order books subscribed anew", "reason")
         self.audits = counter("sluice_book_audits", "Order books compared with REST", "outcome")
         self.audit_match = gauge(
-            "sluice_book_audit_match_ratio", "Share of the top levels that matched REST", "channel"
+            "sluice_book_audit_match_ratio",
+            "Share of the top levels that matched REST, of the book where it is lowest",
         )
         self.events = counter("sluice_events", "Events published", "kind")
         self.gaps = counter("sluice_gaps", "Events published with a gap before them", "kind")
@@ -48,11 +59,14 @@ class Metrics:
         self.streams_lagging = gauge("sluice_streams_catching_up", "Event streams not live")
         self.streams_ended = counter("sluice_streams_ended", "Event streams that ended", "reason")
         self.deliveries = counter("sluice_deliveries", "Events written to event streams")
-        self.delivery_age = Histogram(
+        self.stream_bytes = counter("sluice_stream_bytes", "Bytes written to event streams")
+        self.delivery_age = histogram(
             "sluice_delivery_age_seconds",
             "From reading an event off the exchange to writing it to streams, per batch",
-            registry=self.registry,
-            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+        )
+        self.journal_delay = histogram(
+            "sluice_journal_delay_seconds",
+            "From reading an event off the exchange to hearing it from the broker, per batch",
         )
         self.broker_losses = counter("sluice_broker_losses", "Times that the broker was lost")
         self.broker_holes = counter(
@@ -60,8 +74,12 @@ class Metrics:
         )
         self.terms = counter("sluice_lease_terms", "Times that this process has come to lead")
         self.leading = gauge("sluice_lease_held", "Whether this process leads")
-        self.tasks = gauge("sluice_tasks", "Tasks of the event loop")
         self.requests = counter("sluice_http_requests", "HTTP requests answered", "route", "status")
+        self.request_seconds = histogram(
+            "sluice_http_request_seconds",
+            "From a request to the head of its answer; not of requests that were to wait",
+            "route",
+        )
         self.refused = counter(
             "sluice_http_refused", "Requests and connections refused before any route", "reason"
         )

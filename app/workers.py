@@ -33,12 +33,12 @@ def restarts(chance: Callable[[], float] = random.random) -> Iterator[float]:
 
 
 class Supervisor:
-    """Keeps ``count`` processes of one command running, until a signal to the main thread.
+    """Keeps ``count`` processes running, each by its number's command, until a signal to it.
 
     SIGTERM and SIGINT stop them; a second one kills them.
     """
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(self, command: Callable[[int], Sequence[str]], count: int) -> None:
         self._command = command
         self._count = count
         self._processes: set[Process] = set()
@@ -56,7 +56,7 @@ class Supervisor:
             loop.add_signal_handler(one, self._signalled)
         async with asyncio.TaskGroup() as tasks:
             for number in range(self._count):
-                tasks.create_task(self._keep(), name=f"worker {number}")
+                tasks.create_task(self._keep(number), name=f"worker {number}")
         return self._status
 
     def _stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -68,12 +68,12 @@ class Supervisor:
     def _signalled(self) -> None:
         self._stop(signal.SIGKILL if self._stopping.is_set() else signal.SIGTERM)
 
-    async def _keep(self) -> None:
+    async def _keep(self, number: int) -> None:
         """Run a worker, and another one whenever it ends by itself."""
         delays = restarts()
         while not self._stopping.is_set():
             started = time.monotonic()
-            status = await self._run_worker()
+            status = await self._run_worker(number)
             if self._stopping.is_set():
                 if status not in TOLD:
                     self._status = self._status or 1
@@ -88,14 +88,14 @@ class Supervisor:
                     async with asyncio.timeout(next(delays)):
                         await self._stopping.wait()
 
-    async def _run_worker(self) -> int:
+    async def _run_worker(self, number: int) -> int:
         """Run one to its end; its exit status, negative for a signal."""
         link, end = socket.socketpair()
         with link:
             with end:
                 try:
                     process = await asyncio.create_subprocess_exec(
-                        *self._command,
+                        *self._command(number),
                         stdin=end.fileno(),
                         start_new_session=True,  # Ctrl-C in a terminal is for the supervisor alone
                     )

@@ -14,4 +14,5 @@ def test_each_process_has_its_own_metrics() -> None:
     assert 'sluice_events_total{kind="ticker"} 1.0' in text
     assert 'kind="ticker"' not in generate_latest(other.registry).decode()
     names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
-    assert all(name.startswith("sluice_") for name in names)
+    assert all(name.startswith(("sluice_", "process_", "python_")) for name in names)
+    assert "process_open_fds" in names

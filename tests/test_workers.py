@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.workers import restarts
 from tests.e2e.gateway import free_port
@@ -35,7 +37,9 @@ if "BACKOFF" in os.environ:
 with reserve("127.0.0.1", 0) as sock:
     port = str(sock.getsockname()[1])
     print("port", port, flush=True)
-    worker = [part.replace("PORT", port) for part in sys.argv[1:-2]]
+    def worker(number):
+        parts = [part.replace("PORT", port) for part in sys.argv[1:-2]]
+        return [part.replace("NUMBER", str(number)) for part in parts]
     raise SystemExit(uvloop.run(workers.Supervisor(worker, 2).run()))
 """
 
@@ -240,7 +244,9 @@ def test_the_first_replacement_is_at_once_and_the_others_are_ever_later() -> Non
 async def test_the_product_as_a_worker(tmp_path: Path) -> None:
     """It says when it serves, and ends politely when its supervisor is gone."""
     nowhere = on_exchange(f"http://127.0.0.1:{free_port()}")
-    worker = (sys.executable, "-m", "app", "serve", "--port", "PORT", "--worker")
+    (tmp_path / "sockets").mkdir()
+    own = str(tmp_path / "sockets" / "NUMBER")
+    worker = (sys.executable, "-m", "app", "serve", "--port", "PORT", "--worker", own)
     async with site(tmp_path, *worker, **nowhere) as two:
         await soon(lambda: len(two.told("serving")) == 2, "both serve")
         assert {line["port"] for line in two.told("serving")} == {await two.port()}
@@ -282,6 +288,40 @@ async def test_serve_runs_its_own_command_line_as_workers(tmp_path: Path) -> Non
         assert await supervisor.stop() < 5
         assert supervisor.process.returncode == 0
         assert len(two.told("stopping")) == 2
+
+
+async def test_a_scrape_tells_of_all_workers(tmp_path: Path) -> None:
+    """Whichever worker answers."""
+    script = tmp_path / "without_redis.py"
+    script.write_text(WITHOUT_REDIS)
+    nowhere = on_exchange(
+        f"http://127.0.0.1:{free_port()}", broker_url=f"redis://127.0.0.1:{free_port()}/0"
+    )
+    async with command(
+        tmp_path, str(script), "serve", "--workers", "2", port=0, environment=nowhere
+    ) as supervisor:
+        two = Site(supervisor, tmp_path)
+        await soon(lambda: len(two.told("serving")) == 2, "both serve")
+        port = two.told("serving")[0]["port"]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client:
+
+            async def scraped(name: str) -> dict[str, float]:
+                answer = await client.get("/metrics", headers={"Connection": "close"})
+                return {
+                    sample.labels["worker"]: sample.value
+                    for family in text_string_to_metric_families(answer.text)
+                    for sample in family.samples
+                    if sample.name == name
+                }
+
+            for _ in range(4):
+                assert await scraped("sluice_worker_up") == {"0": 1, "1": 1}
+                cpu = await scraped("process_cpu_seconds_total")
+                assert cpu.keys() == {"0", "1"}
+                assert min(cpu.values()) > 0
+            async with client.stream("GET", "/v1/stream?channels=ticker:*") as stream:
+                assert stream.status_code == 200
+                assert sum((await scraped("sluice_streams_open")).values()) == 1
 
 
 def test_workers_need_a_broker_of_their_own() -> None:

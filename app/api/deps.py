@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from app.api.admission import Admission
 from app.api.callers import Callers
+from app.api.exposition import Exposition
 from app.api.quota import Quotas
 from app.hub.hub import Hub
 from app.hub.wishes import Wishes
@@ -38,6 +39,7 @@ class State(TypedDict):
     wishes: Wishes
     markets: Markets
     metrics: Metrics
+    exposition: Exposition
     limits: Limits
     callers: Callers
     process: str
@@ -61,8 +63,8 @@ async def _markets(connection: HTTPConnection) -> Markets:
     return state_of(connection.scope)["markets"]
 
 
-async def _metrics(connection: HTTPConnection) -> Metrics:
-    return state_of(connection.scope)["metrics"]
+async def _exposition(connection: HTTPConnection) -> Exposition:
+    return state_of(connection.scope)["exposition"]
 
 
 async def _process(connection: HTTPConnection) -> str:
@@ -80,7 +82,7 @@ async def _limits(connection: HTTPConnection) -> Limits:
 HubDep = Annotated[Hub, Depends(_hub)]
 WishesDep = Annotated[Wishes, Depends(_wishes)]
 MarketsDep = Annotated[Markets, Depends(_markets)]
-MetricsDep = Annotated[Metrics, Depends(_metrics)]
+ExpositionDep = Annotated[Exposition, Depends(_exposition)]
 ProcessDep = Annotated[str, Depends(_process)]
 CallersDep = Annotated[Callers, Depends(_callers)]
 LimitsDep = Annotated[Limits, Depends(_limits)]

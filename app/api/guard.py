@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from time import perf_counter
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.client import client_of
@@ -17,9 +17,13 @@ from app.api.problems import problem
 from app.api.request_id import FIELD, identify
 from app.errors import MalformedRequest
 from app.logs import REQUEST, logger
+from app.telemetry import Metrics
 
 log = logger("request")
 _verbose = logging.getLogger("request").isEnabledFor
+
+WAIT = b"wait="
+"""In the query of a request that may be answered later on purpose."""
 
 PAGES = "/docs"
 """Where there are pages, not answers to programs."""
@@ -88,7 +92,7 @@ class Guard:
                 ]
                 if scope["path"].startswith(PAGES):
                     message["headers"].append(_PAGE)
-                _count(scope, status)
+                _count(scope, status, perf_counter() - began)
             await send(message)
 
         app = self._app if self._accepts(scope["path"], hosts) else _MISDIRECTED
@@ -118,11 +122,15 @@ def _spelt(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def _count(scope: Scope, status: int) -> None:
+def _count(scope: Scope, status: int, duration: float | None = None) -> None:
     """Count by the route's template: as few label values as there are routes."""
     metrics = scope.get("state", {}).get("metrics")
-    if metrics is not None:
-        _counter(metrics.requests, _template(scope), status).inc()
+    if metrics is None:
+        return
+    requests, seconds = _meters(metrics, _template(scope), status)
+    requests.inc()
+    if duration is not None and WAIT not in scope["query_string"]:
+        seconds.observe(duration)
 
 
 def _tell(scope: Scope, status: int, duration: float) -> None:
@@ -148,5 +156,5 @@ def _template(scope: Scope) -> str:
 
 
 @lru_cache
-def _counter(requests: Counter, path: str, status: int) -> Counter:
-    return requests.labels(path, status)
+def _meters(metrics: Metrics, path: str, status: int) -> tuple[Counter, Histogram]:
+    return metrics.requests.labels(path, status), metrics.request_seconds.labels(path)

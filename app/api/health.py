@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Query
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from app import __version__
 from app.api.answers import is_stale
-from app.api.deps import HubDep, LimitsDep, MetricsDep, ProcessDep, WishesDep
+from app.api.deps import ExpositionDep, HubDep, LimitsDep, ProcessDep, WishesDep
 from app.api.rights import may_see_details
 from app.api.schemas import answers, problems
 from app.domain.channel import Channel
@@ -62,9 +62,9 @@ async def readyz(
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **problems(401, 403)},
 )
-async def metrics(metrics: MetricsDep) -> Response:
-    """Every metric of this process, as Prometheus text."""
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+async def metrics(exposition: ExpositionDep) -> Response:
+    """Every metric of this process, or of all workers of its supervisor, as Prometheus text."""
+    return Response(await exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(

@@ -38,6 +38,8 @@ class Collector:
     def publish(self, entry: Entry) -> None:
         """The groups have collected an entry: write it, now or soon."""
         self._head = entry.position
+        if entry.envelopes:
+            self._metrics.journal_delay.observe(time.time() - entry.envelopes[0].received)
         if not self._groups.due:
             self.sent = self._head
         elif self._timer is None:
@@ -57,7 +59,9 @@ class Collector:
         if not self._groups.due:
             return
         began = self._loop.time()
-        self._metrics.deliveries.inc(self._groups.write(began))
+        delivered, size = self._groups.write(began)
+        self._metrics.deliveries.inc(delivered)
+        self._metrics.stream_bytes.inc(size)
         self._metrics.delivery_age.observe(time.time() - self._oldest)
         ended = self._loop.time()
         self._rested = ended + min(ended - began, REST)

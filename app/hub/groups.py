@@ -70,16 +70,18 @@ class Groups:
             ready = ready or chunk(frame)
             group.collected.append(ready)
 
-    def write(self, now: float) -> int:
-        """Write what is collected, each member once; the number of frames times members."""
+    def write(self, now: float) -> tuple[int, int]:
+        """Write what is collected, each member once; the frames and the bytes, times members."""
         due, self._due = self._due, []
-        delivered = 0
+        delivered = size = 0
         for group in due:
             frames, group.collected = group.collected, []
             delivered += len(frames) * len(group.members)
             group.events += len(frames)
-            group.write(frames[0] if len(frames) == 1 else b"".join(frames), now)
-        return delivered
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            size += len(data) * len(group.members)
+            group.write(data, now)
+        return delivered, size
 
     def join(self, subscription: Subscription, now: float) -> None:
         """Put a subscription among those like it; nothing may be due."""

@@ -383,13 +383,13 @@ class Hub:
             subscription.told = self._status.version
             self._write(subscription, self._status.block)
 
-    @staticmethod
-    def _write(subscription: Subscription, data: bytes) -> None:
+    def _write(self, subscription: Subscription, data: bytes) -> None:
         outlet = subscription.outlet
         ready = chunk(data) if outlet.framed else data
         if subscription.paused_since is not None:
             subscription.undrained += len(ready)  # so that it hides no progress
         subscription.bytes += len(ready)
+        self._metrics.stream_bytes.inc(len(ready))
         outlet.write(ready)
 
 

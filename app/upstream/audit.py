@@ -134,7 +134,7 @@ class Audit:
         self._metrics.audits.labels(outcome).inc()
         if outcome != "untrusted":
             self._shares[channel] = share
-            self._metrics.audit_match.labels(str(channel)).set(share)
+            self._tell_lowest()
         if outcome == "resync":
             _log.warning("book differs from rest", channel=str(channel), share=round(share, 2))
             pool.resync(channel, "audit")
@@ -142,4 +142,7 @@ class Audit:
     def _forget(self, gone: Iterable[Channel]) -> None:
         for channel in list(gone):
             del self._shares[channel]
-            self._metrics.audit_match.remove(str(channel))
+            self._tell_lowest()
+
+    def _tell_lowest(self) -> None:
+        self._metrics.audit_match.set(min(self._shares.values(), default=1.0))

@@ -14,11 +14,13 @@ from app.api import account, catalogue, health, problems, schemas, state, stream
 from app.api.admission import Admission
 from app.api.callers import ANONYMOUS, Callers
 from app.api.deps import Limits, State
+from app.api.exposition import Exposition
 from app.api.fastpath import FastPath
 from app.api.guard import Guard
 from app.api.limiter import Limiter
 from app.api.quota import Quotas
 from app.api.rate import Rate
+from app.api.vitals import Vitals
 from app.domain.channel import Channel, Kind
 from app.domain.event import Data, Entry, Event
 from app.domain.health import Following, Health
@@ -113,6 +115,8 @@ class Gateway:
         self.wishes = Wishes(pinned, linger=60.0, limit=limit)
         self.markets = FakeMarkets()
         self.limits = limits or Limits()
+        self.metrics.registry.register(Vitals(self.hub, self.wishes, self.limits))
+        self.exposition = Exposition(self.metrics.registry)
         self.callers = callers or Callers(Keys(None), Vault(Memory()), anonymous=anonymous)
         self.admission = Admission(most=10, most_per_client=10)
         self.quotas = Quotas(Rate.parse(rate), clock=lambda: self.clock)
@@ -137,6 +141,7 @@ class Gateway:
             "wishes": self.wishes,
             "markets": cast("Markets", self.markets),
             "metrics": self.metrics,
+            "exposition": self.exposition,
             "limits": self.limits,
             "callers": self.callers,
             "process": "this-one",

@@ -106,6 +106,18 @@ async def test_metrics_are_prometheus_text() -> None:
     }
     assert found["sluice_events_total", "lastprice"] == 1
     assert found["sluice_http_requests_total", "/v1/lastprice/{symbol}", "200"] == 1
+    assert found["sluice_http_request_seconds_count", "/v1/lastprice/{symbol}"] == 1
+
+
+async def test_a_request_that_was_to_wait_is_not_timed() -> None:
+    gateway = ready()
+    gateway.hear(price("BTC_USDT", "1"))
+    await gateway.get("/v1/lastprice/BTC_USDT?after=0-1&wait=5")
+    await gateway.get("/v1/lastprice/BTC_USDT")
+    text = (await gateway.get("/metrics")).text
+    route = '{route="/v1/lastprice/{symbol}"'
+    assert f'sluice_http_requests_total{route},status="200"}} 2.0' in text
+    assert f"sluice_http_request_seconds_count{route}}} 1.0" in text
 
 
 class TestStatus:

@@ -38,7 +38,8 @@ def test_members_with_the_same_channels_share_the_same_bytes() -> None:
         groups.join(member, 5.0)
     assert [(len(group.members), group.written) for group in groups] == [(2, 5.0), (2, 5.0)]
     groups.collect(BTC, b"data")
-    assert groups.write(6.0) == 4
+    chunked = len(chunk(b"data"))
+    assert groups.write(6.0) == (4, 2 * len(b"data") + 2 * chunked)
     assert [group.written for group in groups] == [6.0, 6.0]
     plain, framed, also_plain, also_framed = (outlet.writes[0] for _, outlet in pairs)
     assert plain == b"data"
@@ -58,13 +59,14 @@ def test_what_is_collected_is_written_in_one_piece_in_its_order(*, framed: bool)
     for channel, frame in ((BTC, b"a"), (ETH, b"b"), (BTC, b"c")):
         groups.collect(channel, frame)
     assert both_outlet.writes == []
-    assert groups.write(1.0) == 4
+    frames, _ = groups.write(1.0)
+    assert frames == 4
     assert not groups.due
     assert [len(outlet.writes) for outlet in (both_outlet, one_outlet, idle_outlet)] == [1, 1, 0]
     both_outlet.take()
     one_outlet.take()
     assert (both_outlet.body, one_outlet.body) == (b"abc", b"b")
-    assert groups.write(2.0) == 0
+    assert groups.write(2.0) == (0, 0)
 
 
 def test_a_frame_is_made_ready_once_for_all_groups() -> None:
@@ -83,7 +85,7 @@ def test_a_group_whose_members_went_is_owed_nothing() -> None:
     groups.join(member, 0.0)
     groups.collect(BTC, b"data")
     groups.leave(member)
-    assert groups.write(1.0) == 0
+    assert groups.write(1.0) == (0, 0)
     assert outlet.writes == []
 
 
