@@ -26,7 +26,7 @@ from app.main import create_app, pool_options, rest_of
 from app.record import record as write_recording
 from app.server import bind, listen, reserve
 from app.server import serve as run_server
-from app.settings import CLIENT_KEY, Settings, SettingsError, read_settings
+from app.settings import CLIENT_VARIABLE, Settings, SettingsError, read_settings
 from app.stopping import stopped_by_signals
 from app.tail import tail as follow_channels
 from app.workers import Supervisor, supervised
@@ -100,7 +100,7 @@ def tail(
     ] = False,
 ) -> None:
     """Follow channels in the terminal. SLUICE_CLIENT_KEY is the API key or JWT to send, if any."""
-    _finish(follow_channels(channels, url, as_json, key=os.environ.get(CLIENT_KEY)))
+    _finish(follow_channels(channels, url, as_json, key=os.environ.get(CLIENT_VARIABLE)))
 
 
 @app.command()
@@ -110,7 +110,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One snapshot as a JSON object.")] = False,
 ) -> None:
     """Show how a running gateway stands. SLUICE_CLIENT_KEY is the API key or JWT to send."""
-    _finish(show_status(url, once=once, as_json=as_json, key=os.environ.get(CLIENT_KEY)))
+    _finish(show_status(url, once=once, as_json=as_json, key=os.environ.get(CLIENT_VARIABLE)))
 
 
 @app.command()
@@ -135,16 +135,24 @@ def record(
 
 
 @app.command()
-def check() -> None:
-    """Tell what is wrong with the settings, the broker and the credentials, a line each."""
+def check(
+    host: Host = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that are to serve.")] = 1,
+) -> None:
+    """Tell all that is wrong with an installation, a line each, and what is worth knowing.
+
+    Ends with status 1 if anything is wrong; a warning is nothing wrong.
+    """
     try:
         settings = read_settings()
     except SettingsError as error:
         sys.stdout.write(f"{error}\n")
         raise typer.Exit(1) from None
-    problems = asyncio.run(check_installation(settings))
-    sys.stdout.write("\n".join(problems or ["all is well"]) + "\n")
-    raise typer.Exit(1 if problems else 0)
+    found = asyncio.run(check_installation(settings, host=host, workers=workers))
+    wrong = any(finding.wrong for finding in found)
+    last = [] if wrong else ["nothing is wrong" if found else "all is well"]
+    sys.stdout.write("\n".join([*map(str, found), *last]) + "\n")
+    raise typer.Exit(1 if wrong else 0)
 
 
 @app.command()

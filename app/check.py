@@ -1,17 +1,24 @@
-"""``sluice check``: whether this installation can do its work, a line for everything wrong."""
+"""``sluice check``: whether this installation can do its work, a line for everything about it."""
 
+import ipaddress
 import os
-from collections.abc import AsyncIterator
+import resource
+import stat
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
+from app.bus.condition import troubles
 from app.bus.link import Link
-from app.bus.redis import troubles
 from app.errors import BrokerUnavailable, HandshakeFailed, TokenRefused, UpstreamUnavailable
-from app.main import rest_of
+from app.main import jwks_of, rest_of
+from app.rights.jwks import JwksUnreadable
 from app.rights.keys import KeysUnreadable
 from app.rights.keys import read as read_keys
-from app.settings import Settings, unknown_settings
+from app.server import bind
+from app.settings import MEMORY, Settings, unknown_settings
 from app.upstream.connection import SocketOptions, open_socket, socket_url
 from app.upstream.rest import Rest
 
@@ -21,64 +28,212 @@ LIMIT = 5.0
 USUAL = "BTC_USDT"
 """A market to ask about when there is no list to take one from."""
 
+SPARE = 500
+"""Descriptors beside the streams': REST's connections, the exchange's, Redis's, files."""
 
-async def check(settings: Settings) -> list[str]:
-    """Ask the exchange for what a start would ask for; each problem names its variable."""
-    problems = [f"{name}: there is no such setting" for name in unknown_settings(os.environ)]
-    try:
-        if settings.api_keys_file is not None:
-            read_keys(settings.api_keys_file)
-    except KeysUnreadable as error:
-        problems.append(f"SLUICE_API_KEYS_FILE: {error}")
-    if settings.shared:
-        problems += [f"SLUICE_BROKER_URL: {problem}" async for problem in _broker(settings)]
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about an installation: the variables it is about, what was seen, what to do.
+
+    ``wrong`` things keep the gateway from its work; others are worth knowing.
+    """
+
+    names: str
+    text: str
+    wrong: bool = True
+
+    def __str__(self) -> str:
+        return f"{'' if self.wrong else 'warning: '}{self.names}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is to be served, and how ``sluice serve`` would be called."""
+
+    settings: Settings
+    client: httpx.AsyncClient
+    host: str
+    workers: int
+
+    @property
+    def rest(self) -> Rest:
+        return rest_of(self.settings, self.client)
+
+
+Found = AsyncIterator[Finding]
+
+
+async def check(settings: Settings, *, host: str = "127.0.0.1", workers: int = 1) -> list[Finding]:
+    """Ask for what a start would ask for, and look at what it would rely on."""
     async with httpx.AsyncClient(trust_env=False) as client:
-        rest = rest_of(settings, client)
-        if settings.role != "serve":
-            problems += [problem async for problem in _socket(settings, rest)]
-        problems += [problem async for problem in _lists(rest)]
-    return problems
+        installation = Installation(settings, client, host, workers)
+        return [finding for one in CHECKS async for finding in one(installation)]
 
 
-async def _broker(settings: Settings) -> AsyncIterator[str]:
-    link = Link(settings.broker_url.get_secret_value(), limit=LIMIT)
+async def _names(_: Installation) -> Found:
+    for name in unknown_settings(os.environ):
+        yield Finding(name, "there is no such setting")
+
+
+async def _workers(one: Installation) -> Found:
+    if one.workers > 1 and not one.settings.shared:
+        yield Finding(
+            "SLUICE_BROKER_URL",
+            f"{one.workers} workers need a Redis to share, and it is {MEMORY}",
+        )
+
+
+async def _address(one: Installation) -> Found:
     try:
-        async for problem in troubles(link):
-            yield problem
+        bind(one.host, 0).close()
+    except OSError as error:
+        yield Finding("--host", f"{one.host} cannot be served on: {error.strerror}")
+        return
+    names = one.settings.allowed_hosts
+    if names is None and not _loopback(one.host):
+        yield Finding(
+            "SLUICE_ALLOWED_HOSTS",
+            f"not set, so that clients must call {one.host}, localhost or 127.0.0.1 by that name, "
+            "and any other gets 421: set the names that they call",
+            wrong=False,
+        )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _proxies(one: Installation) -> Found:
+    for text in one.settings.forwarded_allow_ips.split(","):
+        name = text.strip()
+        if name == "*":
+            yield Finding(
+                "SLUICE_FORWARDED_ALLOW_IPS",
+                "* believes anyone's X-Forwarded-For, so that a client can be as many as it likes "
+                "to SLUICE_RATE_LIMIT: name the proxies unless nothing else reaches this process",
+                wrong=False,
+            )
+            continue
+        try:
+            ipaddress.ip_network(name)
+        except ValueError:
+            yield Finding(
+                "SLUICE_FORWARDED_ALLOW_IPS",
+                f"{name!r} is neither an address nor a network such as 10.0.0.0/8",
+            )
+
+
+async def _descriptors(one: Installation) -> Found:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = one.settings.max_streams + SPARE
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        yield Finding(
+            "SLUICE_MAX_STREAMS",
+            f"the system gives a process {hard} open files, {needed} are needed for "
+            f"{one.settings.max_streams} streams: raise the limit (ulimit -Hn, LimitNOFILE), or "
+            "lower the setting",
+            wrong=False,
+        )
+
+
+async def _keys(one: Installation) -> Found:
+    path = one.settings.api_keys_file
+    if path is None:
+        return
+    try:
+        read_keys(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except KeysUnreadable as error:
+        yield Finding("SLUICE_API_KEYS_FILE", str(error))
+    except FileNotFoundError:
+        yield Finding(
+            "SLUICE_API_KEYS_FILE",
+            f"{path} is not there, so that no key is taken: sluice keys create makes it",
+            wrong=False,
+        )
+    else:
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield _too_open(path, mode, "write", wrong=True)
+        elif mode & stat.S_IROTH:
+            yield _too_open(path, mode, "read", wrong=False)
+
+
+def _too_open(path: Path, mode: int, right: str, *, wrong: bool) -> Finding:
+    return Finding(
+        "SLUICE_API_KEYS_FILE",
+        f"others may {right} {path} (mode {mode:04o}): chmod 600, or 640 for the service's group",
+        wrong,
+    )
+
+
+async def _jwks(one: Installation) -> Found:
+    source = jwks_of(one.settings, one.client)
+    if source is not None:
+        try:
+            await source.read()
+        except JwksUnreadable as error:
+            yield Finding(
+                "SLUICE_JWT_JWKS_URL", f"no keys from {one.settings.jwt_jwks_url}: {error}"
+            )
+
+
+async def _broker(one: Installation) -> Found:
+    if not one.settings.shared:
+        return
+    link = Link(one.settings.broker_url.get_secret_value(), limit=LIMIT)
+    try:
+        async for trouble in troubles(link):
+            yield Finding("SLUICE_BROKER_URL", trouble.text, trouble.grave)
     except BrokerUnavailable as error:
-        yield f"{link.address} cannot be used: {error}"
+        yield Finding("SLUICE_BROKER_URL", f"{link.address} cannot be used: {error}")
     finally:
         await link.close()
 
 
-async def _socket(settings: Settings, rest: Rest) -> AsyncIterator[str]:
-    if settings.upstream_user_id is None:
-        yield (
-            "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: not set, "
-            "and the exchange gives no socket without them"
-        )
+async def _socket(one: Installation) -> Found:
+    credentials = "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY"
+    if one.settings.role == "serve":
+        return
+    if one.settings.upstream_user_id is None:
+        yield Finding(credentials, "not set, and the exchange gives no socket without them")
         return
     try:
-        url = socket_url(settings.upstream_ws_url, await rest.token())
+        url = socket_url(one.settings.upstream_ws_url, await one.rest.token())
         socket = await open_socket(url, SocketOptions())
     except TokenRefused as error:
-        yield (
-            "SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY, SLUICE_UPSTREAM_API_URL: "
-            f"no socket token: {error}"
-        )
+        yield Finding(f"{credentials}, SLUICE_UPSTREAM_API_URL", f"no socket token: {error}")
     except HandshakeFailed as error:
-        yield f"SLUICE_UPSTREAM_WS_URL: no socket: {error}"
+        yield Finding("SLUICE_UPSTREAM_WS_URL", f"no socket: {error}")
     else:
         await socket.close()
 
 
-async def _lists(rest: Rest) -> AsyncIterator[str]:
+async def _lists(one: Installation) -> Found:
     symbol = USUAL
     try:
-        symbol = (await rest.markets())[0]["symbol"]
+        symbol = (await one.rest.markets())[0]["symbol"]
     except UpstreamUnavailable as error:
-        yield f"SLUICE_UPSTREAM_MARKETS_URL: no market list: {error}"
+        yield Finding("SLUICE_UPSTREAM_MARKETS_URL", f"no market list: {error}")
     try:
-        await rest.scales(symbol)
+        await one.rest.scales(symbol)
     except UpstreamUnavailable as error:
-        yield f"SLUICE_UPSTREAM_SCALES_URL: no depth scales: {error}"
+        yield Finding("SLUICE_UPSTREAM_SCALES_URL", f"no depth scales: {error}")
+
+
+CHECKS: tuple[Callable[[Installation], Found], ...] = (
+    _names,
+    _workers,
+    _address,
+    _proxies,
+    _descriptors,
+    _keys,
+    _jwks,
+    _broker,
+    _socket,
+    _lists,
+)
+"""What is looked at, from what is at hand to what is far away."""

@@ -200,14 +200,14 @@ class Settings(BaseSettings):
         return frozenset(map(Channel.parse, self.channels))
 
 
-CLIENT_KEY = "SLUICE_CLIENT_KEY"
+CLIENT_VARIABLE = "SLUICE_CLIENT_KEY"
 """What ``sluice tail`` and ``status`` send: an API key or a JWT (secret). A gateway has no use for
 it."""
 
 
 def unknown_settings(environ: Mapping[str, str]) -> list[str]:
     """The ``SLUICE_*`` variables that set nothing: misspelt, most likely."""
-    known = {CLIENT_KEY, *(f"SLUICE_{name}".upper() for name in Settings.model_fields)}
+    known = {CLIENT_VARIABLE, *(f"SLUICE_{name}".upper() for name in Settings.model_fields)}
     return sorted(
         name for name in environ if name.startswith("SLUICE_") and name.upper() not in known
     )

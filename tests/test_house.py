@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.main import create_app
-from app.settings import CLIENT_KEY, Settings
+from app.settings import CLIENT_VARIABLE, Settings
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 400
@@ -112,7 +112,7 @@ def test_the_readme_tells_every_setting() -> None:
 
 
 def test_the_documents_tell_no_setting_that_is_not_there() -> None:
-    known = {CLIENT_KEY, *(f"SLUICE_{name.upper()}" for name in Settings.model_fields)}
+    known = {CLIENT_VARIABLE, *(f"SLUICE_{name.upper()}" for name in Settings.model_fields)}
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     for path in documents:
         told = set(re.findall(r"\bSLUICE_[A-Z_]*[A-Z]\b", path.read_text()))

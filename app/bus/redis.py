@@ -21,8 +21,6 @@ from app.telemetry import Metrics
 
 SAVE_LIMIT = 10.0
 """Seconds that a save may take: it can hold every state there is."""
-OLDEST = 7
-"""The first version of Redis with sharded pub/sub."""
 OWN = 8
 """Entries appended here of which our own listener need not decode the bytes."""
 
@@ -167,17 +165,3 @@ class RedisBroker:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-async def troubles(link: Link) -> AsyncIterator[str]:
-    """What keeps a Redis from being a broker, a sentence each; raises BrokerUnavailable."""
-    told = await link.call("INFO")
-    version = str(told.get("redis_version", ""))
-    if int(version.partition(".")[0] or 0) < OLDEST:
-        yield f"its version is {version}, {OLDEST}.0 or newer is needed"
-    if told.get("role") == "slave":
-        yield "it is a replica, which takes no writes: name the primary, or the sentinels"
-    policy = str(told.get("maxmemory_policy", ""))
-    if policy.startswith("allkeys"):
-        yield f"it evicts keys when memory is short (maxmemory-policy {policy}): set noeviction"
-    await link.run(scripts.PROBE, ("probe", "events"))

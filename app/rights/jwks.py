@@ -66,9 +66,16 @@ class Jwks:
     async def _fetch(self) -> None:
         self._next = self._now() + PAUSE
         try:
-            self._keys = keys_in(await self._get())
-        except (JwksUnreadable, httpx.HTTPError, TimeoutError) as error:
-            log.warning("no keys for tokens", reason=str(error) or type(error).__name__)
+            self._keys = await self.read()
+        except JwksUnreadable as error:
+            log.warning("no keys for tokens", reason=str(error))
+
+    async def read(self) -> dict[str, jwt.PyJWK]:
+        """What the URL gives now; raises JwksUnreadable."""
+        try:
+            return keys_in(await self._get())
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise JwksUnreadable(str(error) or type(error).__name__) from None
 
     async def _get(self) -> bytes:
         async with (

@@ -8,7 +8,7 @@ import pytest
 
 from app.bus.broker import Notice, Snapshots, Wish
 from app.bus.link import Link
-from app.bus.redis import RedisBroker, troubles
+from app.bus.redis import RedisBroker
 from app.domain.channel import Channel
 from app.domain.health import Health
 from app.errors import BrokerUnavailable
@@ -27,7 +27,7 @@ from tests.bus.road import (
 )
 from tests.e2e.waiting import until
 from tests.given import at, entry, made
-from tests.redis.servers import Server, in_sync, running, server
+from tests.redis.servers import Server, server
 
 WISH = Wish("one", frozenset({Channel.parse("ticker:*")}))
 
@@ -233,37 +233,6 @@ class TestGarbage:
             assert Snapshots(None, ()) == await heard(listening)
             assert await heard_entries(listening, 1) == [OPEN]
             assert told == await heard(listening)
-
-
-class TestTroubles:
-    async def test_a_server_as_it_should_be_has_none(self, link: Link, one: Server) -> None:
-        assert [one async for one in troubles(link)] == []
-        assert await one.ask("GET", Link.key("journal")) is None
-
-    async def test_one_that_may_forget_keys_is_named(self, link: Link, one: Server) -> None:
-        await one.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        (told,) = [one async for one in troubles(link)]
-        assert "allkeys-lru" in told
-
-    async def test_a_replica_is_named_before_it_refuses(
-        self, link: Link, one: Server, tmp_path: Path
-    ) -> None:
-        other = Server(tmp_path, repl_diskless_sync_delay=0)
-        async with running([other]):
-            await one.ask("REPLICAOF", other.host, other.port)
-            await until(lambda: in_sync(one), "a replica")
-            telling = troubles(link)
-            assert "replica" in await anext(telling)
-            with pytest.raises(BrokerUnavailable, match="read only"):
-                await anext(telling)
-
-    async def test_without_a_right_to_what_we_do_it_is_unavailable(self, one: Server) -> None:
-        await one.ask(
-            "ACL", "SETUSER", "poor", "on", ">secret", "~{sluice}:*", "+@all", "-spublish"
-        )
-        async with linked(f"redis://poor:secret@{one.host}:{one.port}") as link:
-            with pytest.raises(BrokerUnavailable, match="permissions"):
-                assert [one async for one in troubles(link)] == []
 
 
 async def test_a_server_that_hangs_gives_no_answer_in_time(tmp_path: Path) -> None:
