@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app.glance import status
 from app.simulator import Options, Simulator
 from tests.e2e.gateway import ROOT, free_port
 from tests.e2e.process import Stage, clean_environment, run, settings_for, staged
@@ -24,11 +25,9 @@ pytestmark = pytest.mark.e2e
 
 @asynccontextmanager
 async def started(
-    *arguments: str, stdout: int = subprocess.PIPE, key: str | None = None
+    *arguments: str, stdout: int = subprocess.PIPE
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     environment = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
-    if key is not None:
-        environment["SLUICE_CLIENT_KEY"] = key
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "app", "status", *arguments),
         cwd=ROOT,
@@ -44,19 +43,28 @@ async def started(
             await process.wait()
 
 
-async def told(*arguments: str, key: str | None = None) -> tuple[int | None, str, str]:
+async def told(*arguments: str) -> tuple[int | None, str, str]:
     """Exit status, output and errors of one that ends by itself."""
-    async with asyncio.timeout(30), started(*arguments, key=key) as process:
+    async with asyncio.timeout(30), started(*arguments) as process:
         out, errors = await process.communicate()
         return process.returncode, out.decode(), errors.decode()
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+async def said(capsys: Capture, url: str, key: str | None = None) -> tuple[int, str, str]:
+    """The same without a process of its own."""
+    ended = await status(url, once=True, key=key)
+    return ended, *capsys.readouterr()
 
 
 async def test_a_pipe_gets_one_plain_snapshot() -> None:
     async with staged() as stage, stage.stream("depth:BTC_USDT:0") as stream:
         await stream.gateway("status")
         await stage.priced("1")
-        status, out, errors = await told("--url", stage.url)
-        assert (status, errors) == (0, "")
+        ended, out, errors = await told("--url", stage.url)
+        assert (ended, errors) == (0, "")
         assert "\x1b" not in out
         for word in ("● live for", "this process leads", "1 open, of 20,000", "upstream-2"):
             assert word in out, out
@@ -67,8 +75,8 @@ async def test_a_pipe_gets_one_plain_snapshot() -> None:
 async def test_json_is_the_status_with_readiness_and_rates() -> None:
     async with staged() as stage:
         await stage.priced("1")
-        status, out, _ = await told("--url", stage.url, "--json")
-        assert status == 0
+        ended, out, _ = await told("--url", stage.url, "--json")
+        assert ended == 0
         found = json.loads(out)
         now = (await stage.http.get("/v1/status")).json()
         assert found.keys() == now.keys() | {"ready", "ready_for_traffic", "rates"}
@@ -132,42 +140,44 @@ async def test_one_that_is_away_comes_back_on_the_terminal() -> None:
 
 async def test_nobody_there_is_said() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    status, out, errors = await told("--url", url, "--once")
-    assert (status, out) == (1, "")
+    ended, out, errors = await told("--url", url, "--once")
+    assert (ended, out) == (1, "")
     assert errors.startswith(f"sluice status: no gateway answers at {url}")
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://127.0.0.1/"])
-async def test_no_address(url: str) -> None:
-    status, _, errors = await told("--url", url)
-    assert status == 1
+async def test_no_address(url: str, capsys: Capture) -> None:
+    ended, _, errors = await said(capsys, url)
+    assert ended == 1
     assert "is no http:// or https:// address" in errors
 
 
-async def test_what_is_no_gateway() -> None:
+async def test_what_is_no_gateway(capsys: Capture) -> None:
     page = Answer(kind="text/html", body=b"hello")
     async with serving(page) as other:
-        status, _, errors = await told("--url", other.url)
-    assert status == 1
+        ended, _, errors = await said(capsys, other.url)
+    assert ended == 1
     assert "is no status of a gateway like this one" in errors
     async with serving(Answer(status="404 Not Found", kind="text/html", body=b"")) as other:
-        _, _, errors = await told("--url", other.url)
+        _, _, errors = await said(capsys, other.url)
     assert "answered 404, expected 200 of a gateway" in errors
 
 
-async def test_a_closed_gateway_wants_a_key_of_the_right_scope(tmp_path: Path) -> None:
+async def test_a_closed_gateway_wants_a_key_of_the_right_scope(
+    tmp_path: Path, capsys: Capture
+) -> None:
     file = tmp_path / "keys.json"
     reader, operator = made_key(file, "market"), made_key(file, "metrics")
     async with closed(file) as url:
-        status, out, errors = await told("--url", url)
-        assert (status, out) == (1, "")
+        ended, out, errors = await said(capsys, url)
+        assert (ended, "leads" in out) == (1, False)
         assert "answered 401" in errors
         assert "SLUICE_CLIENT_KEY" in errors
-        status, _, errors = await told("--url", url, key=reader)
-        assert (status, "answered 403" in errors) == (1, True)
+        ended, _, errors = await said(capsys, url, reader)
+        assert (ended, "answered 403" in errors) == (1, True)
         assert reader not in errors
-        status, out, _ = await told("--url", url, key=operator)
-        assert (status, "this process leads" in out) == (0, True)
+        ended, out, _ = await said(capsys, url, operator)
+        assert (ended, "this process leads" in out) == (0, True)
 
 
 def made_key(file: Path, scope: str) -> str:
