@@ -84,7 +84,7 @@ class Server(uvicorn.Server):
             if isinstance(connection, StreamProtocol):
                 connection.answer_last()
         self._app.state.hand_over()
-        if self.started:
+        if self.started and not self._app.state.failed:
             await self._end_streams()
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn would have the background tasks cut off, with a traceback
@@ -101,7 +101,10 @@ class Server(uvicorn.Server):
             draining.cancel()
 
     async def _dismiss(self, hub: Hub) -> None:
-        await hub.drain(self._drain)
+        """Serve for all of the drain, streams or not: a load balancer is to see that it ends."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hub.drain(self._drain), name="drain-streams")
+            tasks.create_task(asyncio.sleep(self._drain), name="drain-time")
         await hub.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

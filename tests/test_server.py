@@ -115,7 +115,7 @@ async def test_streams_are_ended_and_who_does_not_read_is_dropped_before_it_clos
     outlet = FakeOutlet()
     hub.join(frozenset({Channel.parse("lastprice:*")}), outlet, None)
     app = FastAPI()
-    app.state.hub, app.state.hand_over = hub, lambda: None
+    app.state.hub, app.state.hand_over, app.state.failed = hub, (lambda: None), False
     config = uvicorn.Config(app, lifespan="off", log_config=None)
     config.load()
     server = Server(app, config, drain=0, ready=lambda: None)

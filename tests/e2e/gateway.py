@@ -149,6 +149,7 @@ async def gateway(
         "SLUICE_UPSTREAM_USER_ID": USER,
         "SLUICE_UPSTREAM_API_KEY": KEY,
         "SLUICE_RATE_LIMIT": "10000/second",
+        "SLUICE_DRAIN": "0",
         "SLUICE_LOG_FORMAT": "json",
     }
     environment |= {f"SLUICE_{setting.upper()}": value for setting, value in settings.items()}

@@ -226,6 +226,7 @@ def settings_for(exchange: Simulator, **given: Any) -> Settings:
         "upstream_user_id": exchange.options.user_id,
         "upstream_api_key": exchange.options.api_key,
         "rate_limit": "10000/second",
+        "drain": 0,
     }
     return Settings(_env_file=None, **(known | given))  # type: ignore[call-arg] # of BaseSettings
 
@@ -376,6 +377,7 @@ def on_exchange(url: str, **settings: object) -> dict[str, str]:
         "SLUICE_UPSTREAM_USER_ID": USER,
         "SLUICE_UPSTREAM_API_KEY": KEY,
         "SLUICE_RATE_LIMIT": "10000/second",
+        "SLUICE_DRAIN": "0",
     } | {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
 
 

@@ -94,6 +94,7 @@ async def test_it_is_unready_and_leads_no_more_while_its_streams_still_end(
         streams(one.gateway) as open_streams,
         asyncio.TaskGroup() as tasks,
     ):
+        await one.gateway.up("/v1/ticker/BTC_USDT")
         await kept.get("/v1/ticker/BTC_USDT")  # its connection stays
         ends = [tasks.create_task(stream.rest()) for stream in open_streams]
         one.tell(signal.SIGTERM)
@@ -116,6 +117,19 @@ async def test_it_is_unready_and_leads_no_more_while_its_streams_still_end(
         assert {goodbye["reason"] for goodbye in goodbyes} == {"drain"}
         assert len({goodbye["retry"] for goodbye in goodbyes}) > STREAMS / 2, "they are spread"
         assert "Traceback" not in one.gateway.output
+
+
+async def test_it_serves_for_all_of_the_drain_though_nobody_streams(tmp_path: Path) -> None:
+    async with (
+        site(tmp_path, drain=2) as one,
+        httpx.AsyncClient(base_url=one.gateway.url, trust_env=False, timeout=10) as new,
+    ):
+        await one.gateway.up("/v1/ticker/BTC_USDT")
+        one.tell(signal.SIGTERM)
+        await soon(lambda: '"stopping"' in one.gateway.output, "it stops")
+        assert (await new.get("/readyz?for=traffic")).status_code == 503
+        assert (await new.get("/v1/ticker/BTC_USDT")).status_code == 200
+        assert await one.gateway.ended() == 0
 
 
 async def _free(one: Site) -> bool:

@@ -61,7 +61,7 @@ async def test_it_stops_soon_and_says_so_on_every_stream(
 ) -> None:
     async with (
         Simulator(Options(port=0, rate=100, account=False)) as exchange,
-        served(tmp_path, exchange) as gateway,
+        served(tmp_path, exchange, drain=1) as gateway,
         AsyncExitStack() as stack,
     ):
         if stalled:
