@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+# Where this is set in the environment, each of the hundreds of processes that the tests start would compile
+# everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The pure rooms, and the tests that cover every branch of them.
 PURE_ROOMS := domain api.rate hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
