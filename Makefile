@@ -19,6 +19,8 @@ WET_ONLY := --ignore=tests/domain --ignore=tests/api/test_rate.py --ignore=tests
 UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \
   constructs jsii publication
 
+ROOMS := not e2e and not deploy
+
 .PHONY: demo test check tests rooms browser security sbom licences bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
@@ -32,15 +34,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What fails on real sockets beside two others, on a busy machine, is tried once more by itself: what
-# is really broken fails again.
-tests: $(VENV)/.installed-dev browser
+# What fails on real sockets beside three others, on a busy machine, is tried once more by itself: what
+# is really broken fails again. Most of these tests wait more than they compute: four at once keep two cores busy.
+tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser
 	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -n 3 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
+	$(BIN)/pytest -n 4 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
 rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
-	$(BIN)/pytest -n 3 --dist worksteal -m "not e2e" || $(BIN)/pytest --last-failed -m "not e2e"
+	$(BIN)/pytest -n 4 --dist worksteal -m "$(ROOMS)" || $(BIN)/pytest --last-failed -m "$(ROOMS)"
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
 browser:
