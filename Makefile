@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+SBOM ?= sbom.json
 # Where this is set in the environment, each of the hundreds of processes that the tests start would compile
 # everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -64,7 +65,7 @@ security: $(VENV)-scan/.installed ## bandit, local semgrep rules, secrets in the
 
 sbom: $(VENV)-deploy/.installed ## what is installed at run time, as CycloneDX
 	PYTHONWARNINGS=ignore $(VENV)-deploy/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
-	  --output-reproducible --sv 1.6 --of JSON -o sbom.json requirements.txt
+	  --output-reproducible --sv 1.6 --of JSON -o $(SBOM) requirements.txt
 
 licences: $(VENV)/.installed $(VENV)-deploy/.installed ## what that is under; a licence not in pyproject.toml fails
 	$(VENV)-deploy/bin/pip-licenses --python $(BIN)/python \

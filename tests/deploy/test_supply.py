@@ -1,0 +1,83 @@
+"""What is installed at run time, as ``make sbom`` and ``make licences`` tell it."""
+
+import importlib.metadata
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.tools import ROOT, tool
+
+pytestmark = pytest.mark.e2e
+
+VALID = """
+import pathlib, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+found = JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(sys.argv[1]).read_text())
+sys.exit(found and str(found))
+"""
+PINNED = re.compile(
+    r"^([a-z0-9][\w.-]*)(?:\[.*?\])?==([^ ]+).*\\\n((?: +--hash=sha256:.*\n)+)", re.MULTILINE
+)
+
+
+def pinned() -> dict[str, tuple[str, set[str]]]:
+    """The version and the hashes of every requirement, by name."""
+    text = (ROOT / "requirements.txt").read_text()
+    found = {
+        name: (version, set(re.findall(r"sha256:([0-9a-f]{64})", hashes)))
+        for name, version, hashes in PINNED.findall(text)
+    }
+    assert len(found) == len(re.findall(r"^\S+==", text, re.MULTILINE)) > 20
+    return found
+
+
+def make(*words: str) -> str:
+    """What a target of the Makefile writes."""
+    tool("cyclonedx-py")
+    result = subprocess.run(
+        ["make", "--no-print-directory", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def hashes(component: dict[str, Any]) -> set[str]:
+    return {
+        one["content"]
+        for reference in component["externalReferences"]
+        for one in reference["hashes"]
+        if one["alg"] == "SHA-256"
+    }
+
+
+def test_the_bill_of_materials_names_all_that_is_pinned(tmp_path: Path) -> None:
+    path = tmp_path / "sbom.json"
+    make("sbom", f"SBOM={path}")
+    python = Path(tool("cyclonedx-py")).with_name("python")
+    subprocess.run([str(python), "-c", VALID, str(path)], check=True)
+    bill = json.loads(path.read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["name"] == "sluice"
+    told = {one["name"]: (one["version"], hashes(one)) for one in bill["components"]}
+    assert told == pinned()
+
+
+def test_every_licence_was_looked_at() -> None:
+    told = {
+        line.split()[0].lower().replace("_", "-")
+        for line in make("licences").splitlines()
+        if line.startswith(" ")
+    }
+    here = {
+        one.metadata["Name"].lower().replace("_", "-") for one in importlib.metadata.distributions()
+    }
+    assert told >= set(pinned()) & here
