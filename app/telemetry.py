@@ -56,6 +56,7 @@ class Metrics:
         self.events = counter("sluice_events", "Events published", "kind")
         self.gaps = counter("sluice_gaps", "Events published with a gap before them", "kind")
         self.streams = gauge("sluice_streams_open", "Event streams open")
+        self.polls = gauge("sluice_long_polls_waiting", "REST requests that wait for news")
         self.streams_lagging = gauge("sluice_streams_catching_up", "Event streams not live")
         self.streams_ended = counter("sluice_streams_ended", "Event streams that ended", "reason")
         self.deliveries = counter("sluice_deliveries", "Events written to event streams")

@@ -1,4 +1,4 @@
-"""How many streams may be open: in the process, and for one client."""
+"""How many streams and long polls may be open: in the process, and for one client."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from app.errors import TooManyStreams
 
 
 class Admission:
-    """Counts open streams against two limits."""
+    """Counts against two limits what holds a connection."""
 
     def __init__(self, *, most: int, most_per_client: int) -> None:
         self._most = most
@@ -18,11 +18,13 @@ class Admission:
         """Raise TooManyStreams if one more would be too many: 503 for all, 429 for this client."""
         if self._all >= self._most:
             raise TooManyStreams(
-                f"this process serves {self._most} streams already", status=503, retry_after=30
+                f"this process serves {self._most} streams and long polls already",
+                status=503,
+                retry_after=30,
             )
         if self._open[client] >= self._most_per_client:
             raise TooManyStreams(
-                f"{self._most_per_client} streams are open from here already",
+                f"{self._most_per_client} streams and long polls are open from here already",
                 status=429,
                 retry_after=30,
             )

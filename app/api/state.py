@@ -16,6 +16,7 @@ from starlette.types import Scope
 from app.api.answers import Answer, Wanted
 from app.api.deps import state_of
 from app.api.fastpath import AGAIN
+from app.api.longpoll import LongPoll
 from app.api.parameters import (
     After,
     ChannelsText,
@@ -33,7 +34,7 @@ from app.api.schemas import state_responses
 from app.domain.channel import Channel, Kind
 from app.domain.position import Position
 from app.domain.store import State
-from app.errors import NotAllowed, NotReady
+from app.errors import NotReady
 from app.rights.rights import Rights
 
 FIRST_STATE = 2.0
@@ -46,15 +47,15 @@ LOOK = 0.05
 class Reader:
     """Finds the states a request asks for, following their channels, and answers with them."""
 
-    def __init__(self, scope: Scope, caller: Rights) -> None:
+    def __init__(self, scope: Scope, caller: Rights, poll: LongPoll | None = None) -> None:
         state = state_of(scope)
         self._scope = scope
         self._hub = state["hub"]
         self._wishes = state["wishes"]
         self._markets = state["markets"]
         self._stale_after = state["limits"].stale_after
-        self._callers = state["callers"]
         self._caller = caller
+        self._poll = poll
 
     async def single(
         self,
@@ -69,10 +70,8 @@ class Reader:
         authorise([channel], self._caller)
         await self._follow([channel])
         await self._first([channel])
-        if after is not None and wait:
-            await self._newer(channel, after, wait)
-            if not self._callers.permitted(self._caller):
-                raise NotAllowed("the credentials have ended")
+        if after is not None and wait and self._poll is not None:
+            await self._poll.newer(channel, after, wait)
         wanted = Wanted(channel, max_age, limit)
         answer = self._answer(self._known([channel]))
         if after is None:
@@ -148,21 +147,6 @@ class Reader:
             if missing:
                 raise NotReady(f"nothing was heard yet on {_some(missing)}") from None
 
-    async def _newer(self, channel: Channel, after: Position, wait: float) -> None:
-        """Wait until the state is newer than a position or the time is over.
-
-        Raises NotReady when the process shuts down.
-        """
-        self._wishes.hold([channel])
-        try:
-            async with asyncio.timeout(wait):
-                while (state := self._hub.store.get(channel)) is None or state.position <= after:
-                    await self._hub.changed(channel)
-        except TimeoutError:
-            return
-        finally:
-            self._wishes.release([channel], self._hub.now())
-
     async def _event(self, channel: Channel) -> None:
         if channel.wildcard:
             await asyncio.sleep(LOOK)
@@ -207,7 +191,7 @@ def _at_once(wanted: Wanted, scope: Scope) -> Response | None:
 
 
 async def _reader(request: Request, caller: Caller) -> Reader:
-    return Reader(request.scope, caller)
+    return Reader(request.scope, caller, LongPoll(request.scope, request.receive, caller))
 
 
 ReaderDep = Annotated[Reader, Depends(_reader)]

@@ -177,6 +177,8 @@ async def stream(
             request.scope, wanted, last_event_id_header or after or last_event_id, caller
         )
     except (NotReady, TooManyStreams) as error:
+        if isinstance(error, TooManyStreams):
+            state["metrics"].refused.labels("streams").inc()
         if MEDIA_TYPE in request.headers.get("accept", ""):
             return _farewell(error, state["hub"])
         raise
