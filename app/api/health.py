@@ -12,12 +12,13 @@ from starlette.responses import Response
 from app import __version__
 from app.api.answers import is_stale
 from app.api.deps import ExpositionDep, HubDep, LimitsDep, ProcessDep, WishesDep
-from app.api.rights import may_see_details
+from app.api.rights import Caller, may_see_details, may_watch
 from app.api.schemas import answers, problems
-from app.domain.channel import Channel
+from app.domain.channel import PRIVATE, Channel, Kind
 from app.domain.health import Following, Health
 from app.errors import NotReady
 from app.hub.hub import Hub
+from app.rights.rights import Rights
 
 SHOWN = 5
 """Channels that a reason names."""
@@ -62,9 +63,17 @@ async def readyz(
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **problems(401, 403)},
 )
-async def metrics(exposition: ExpositionDep) -> Response:
-    """Every metric of this process, or of all workers of its supervisor, as Prometheus text."""
-    return Response(await exposition.text(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(exposition: ExpositionDep, caller: Caller) -> Response:
+    """Every metric of this process, or of all workers of its supervisor, as Prometheus text.
+
+    What counts events of the account is for callers who may see it, or carry `metrics` or `admin`.
+    """
+    text = await exposition.text()
+    hidden = [b'kind="%b"' % kind.encode() for kind in PRIVATE if not _watches(caller, kind)]
+    if hidden:
+        lines = text.splitlines(keepends=True)
+        text = b"".join(line for line in lines if not any(label in line for label in hidden))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(
@@ -73,9 +82,12 @@ async def metrics(exposition: ExpositionDep) -> Response:
     responses=answers("Status") | problems(401, 403),
 )
 async def status(
-    hub: HubDep, wishes: WishesDep, limits: LimitsDep, process: ProcessDep
+    hub: HubDep, wishes: WishesDep, limits: LimitsDep, process: ProcessDep, caller: Caller
 ) -> Response:
-    """The upstream, the lease, what is followed and how fresh it is, the streams open."""
+    """The upstream, the lease, what is followed and how fresh it is, the streams open.
+
+    What is followed of the account is for callers who may see it, or carry `metrics` or `admin`.
+    """
     upstream, since = hub.status
     health = hub.health
     now = time.time()
@@ -95,6 +107,7 @@ async def status(
             "channels": [
                 _freshness(hub, channel, followed, now=now, after=limits.stale_after)
                 for channel, followed in sorted(following.items(), key=lambda item: str(item[0]))
+                if may_watch(caller, channel)
             ],
             "audits": _audits(health),
             "streams": {"open": len(hub), "catching_up": hub.catching_up},
@@ -107,6 +120,10 @@ async def status(
             "draining": hub.draining,
         }
     )
+
+
+def _watches(caller: Rights, kind: Kind) -> bool:
+    return may_watch(caller, Channel(kind, "*"))
 
 
 def _closed(hub: Hub) -> Iterator[str]:

@@ -38,6 +38,14 @@ def authorise(channels: Iterable[Channel], caller: Rights) -> None:
         raise NotAllowed(f"the credentials do not reach {channel}", status=403)
 
 
+def may_watch(caller: Rights, channel: Channel) -> bool:
+    """Whether the caller may know when, and how often, something happens on a channel.
+
+    Of the account that is as telling as what happens.
+    """
+    return not channel.private or bool(DETAILS & caller.scopes) or caller.sees(channel)
+
+
 async def signed_in(caller: Caller) -> None:
     """As a route's dependency it refuses before the route's own parameters are judged."""
     authorise((), caller)

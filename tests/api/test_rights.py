@@ -239,3 +239,24 @@ async def test_a_key_in_a_url_is_nothing(scene: Scene) -> None:
         response = await scene.ask("none", f"/v1/stream?channels=order:*&{name}={key}")
         assert response.status_code == 401
         assert key not in response.text
+
+
+async def test_only_who_may_see_the_account_learns_when_something_happens_on_it(
+    scene: Scene,
+) -> None:
+    for kind, told in (
+        ("none", False),
+        ("market", False),
+        ("other pattern", False),
+        ("all", True),
+        ("operator", True),
+    ):
+        status = (await scene.ask(kind, "/v1/status")).json()
+        followed = {one["channel"] for one in status["channels"]}
+        assert "lastprice:*" in followed
+        assert ({"order:*", "balance:*", "deal:*"} <= followed) is told, kind
+        assert told or not any(one.startswith(("order", "balance", "deal")) for one in followed)
+        metrics = (await scene.ask(kind, "/metrics")).text
+        assert 'sluice_events_total{kind="lastprice"} 2.0' in metrics
+        for private in ("order", "balance", "deal"):
+            assert (f'kind="{private}"' in metrics) is told, kind
