@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from app.logs import logger
 from app.rights.tokens import ASYMMETRIC, KeyWanted
@@ -22,6 +24,13 @@ FRESH = 300.0
 """Seconds after which the set is fetched again, so that a key that was taken out is forgotten."""
 PAUSE = 10.0
 """Seconds between two fetches, however many unknown keys are named or however the first failed."""
+
+
+_UNUSABLE = (
+    *(jwt.PyJWTError, UnsupportedAlgorithm, NotImplementedError),
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+)
+"""What the libraries raise for a row of a set that is no key of theirs."""
 
 
 class JwksUnreadable(Exception):
@@ -80,12 +89,18 @@ class Jwks:
     async def _get(self) -> bytes:
         async with (
             asyncio.timeout(LIMIT),
-            self._client.stream("GET", self._url, follow_redirects=False) as response,
+            self._client.stream(
+                "GET",
+                self._url,
+                headers={"accept-encoding": "identity"},
+                follow_redirects=False,
+                timeout=None,  # the client's own would count from one byte to the next
+            ) as response,
         ):
             if response.status_code != 200:
                 raise JwksUnreadable(f"expected status 200, got {response.status_code}")
             data = bytearray()
-            async for part in response.aiter_bytes(8192):
+            async for part in response.aiter_raw():  # a compressed bomb stays small
                 data += part
                 if len(data) > LARGEST:
                     raise JwksUnreadable(f"expected at most {LARGEST} bytes")
@@ -98,14 +113,23 @@ def keys_in(data: bytes) -> dict[str, jwt.PyJWK]:
         rows = json.loads(data)["keys"][:MOST]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise JwksUnreadable("this is no set of keys") from None
-    found: dict[str, jwt.PyJWK] = {}
-    for row in rows:
-        try:
-            key = jwt.PyJWK.from_dict(row)
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
-            continue  # RFC 7517, 5: a key that is not understood is left out
-        if key.algorithm_name in ASYMMETRIC and key.public_key_use in {None, "sig"}:
-            found[key.key_id or ""] = key
+    found = {kid: key for kid, key in map(_usable, rows) if key is not None}
     if not found:
         raise JwksUnreadable("the set holds no key that can be used")
     return found
+
+
+def _usable(row: Any) -> tuple[str, jwt.PyJWK | None]:
+    """A key by its name; None for what is no public key that signs, or is not understood.
+
+    RFC 7517, 5: such are left out. So is a private key that was published: whoever reads the set
+    could sign with it.
+    """
+    try:
+        kid, use = row.get("kid", ""), row.get("use", "sig")
+        if not isinstance(kid, str) or use != "sig" or "d" in row:
+            return "", None
+        key = jwt.PyJWK.from_dict(row)
+    except _UNUSABLE:
+        return "", None
+    return kid, key if key.algorithm_name in ASYMMETRIC else None

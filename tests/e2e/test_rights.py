@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jwt
 import pytest
 
 from tests.e2e.gateway import Running, exchange, gateway
-from tests.e2e.process import opened, run, soon
+from tests.e2e.process import opened, run, soon, staged
 from tests.oracle.sse import Block
 from tests.redis.servers import server
+from tests.rights.issuer import issuing
+from tests.rights.test_tokens import EC, ED, RSA, signed
 
 pytestmark = pytest.mark.e2e
 
@@ -114,3 +116,31 @@ async def test_a_ticket_of_one_process_opens_one_stream_of_another(tmp_path: Pat
                 assert spent.status == 200
                 assert farewell(await spent.rest()) == "expired"
         assert ticket not in one.log + two.log
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "kid"), [(RSA, "RS256", "rsa"), (EC, "ES256", "ec"), (ED, "EdDSA", "ed")]
+)
+async def test_a_token_that_a_served_key_verifies_opens_a_stream(
+    key: Any, algorithm: str, kid: str
+) -> None:
+    async with issuing() as issuer, staged({"account": True}, jwt_jwks_url=issuer.url) as stage:
+        bearer = {"authorization": f"Bearer {signed(key, algorithm, kid)}"}
+        async with stage.stream("balance:*", headers=bearer) as stream:
+            assert stream.status == 200
+            assert (await stream.data())["channel"].startswith("balance:")
+        for cheat in (signed(), signed(EC, "ES256", "rsa"), signed(RSA, "RS256", "unknown")):
+            refused = {"authorization": f"Bearer {cheat}"}
+            async with stage.stream("balance:*", headers=refused) as stream:
+                assert stream.status == 401
+        assert issuer.asked <= 2, "the start asked, and perhaps the unknown name"
+
+
+async def test_a_long_poll_ends_with_its_token() -> None:
+    async with staged({"account": True}, jwt_secret=SECRET) as stage:
+        token = jwt.encode({"exp": time.time() + 3, "scope": "account"}, SECRET, algorithm="HS256")
+        bearer = {"authorization": f"Bearer {token}"}
+        balances = (await stage.http.get("/v1/balances", headers=bearer)).json()["data"]
+        target = f"/v1/balances/USDT?wait=60&after={balances[0]['position'].split('-')[0]}-999999"
+        ended = await stage.http.get(target, headers=bearer)  # which waits for 10 s itself
+        assert ended.status_code == 401
