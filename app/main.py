@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import account, catalogue, health, problems, schemas, state, stream, tickets
 from app.api.admission import Admission
 from app.api.callers import ANONYMOUS, NOBODY, Callers
+from app.api.cors import Cors
 from app.api.deps import Limits, State
 from app.api.exposition import Exposition
 from app.api.fastpath import FastPath
@@ -107,23 +107,7 @@ def create_app(
     app.add_middleware(Limiter)  # stands before it
     front: ASGIApp = app.build_middleware_stack()
     if settings.cors_origins:
-        front = CORSMiddleware(
-            front,
-            allow_origins=settings.cors_origins,
-            allow_credentials=True,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=[
-                "Authorization",
-                "X-API-Key",
-                "Last-Event-ID",
-                "If-None-Match",
-                "X-Request-ID",
-            ],
-            expose_headers=[
-                *("ETag", "Age", "Sluice-Stale", "Retry-After"),
-                *("RateLimit", "RateLimit-Policy", "X-Request-ID"),
-            ],
-        )
+        front = Cors(front, origins=settings.cors_origins)
     hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
     app.middleware_stack = Guard(front, allowed_hosts=hosts)
     return app

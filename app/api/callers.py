@@ -7,7 +7,6 @@ a one-use ticket excepted, which only the stream takes.
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
@@ -85,8 +84,12 @@ class Callers:
         except KeyWanted:
             raise NotAllowed("the token is not valid") from None
 
-    async def by_ticket(self, ticket: str) -> Rights | None:
-        """The rights behind a ticket, once; None if it, or what it was given for, has ended."""
+    async def by_ticket(self, scope: Scope, ticket: str) -> Rights | None:
+        """The rights behind a ticket, once; None if it, or what it was given for, has ended.
+
+        Raises NotAllowed (403), and leaves the ticket good, where a page of a foreign origin asks.
+        """
+        self._require_known_origin(scope, "a ticket")
         rights = await self.vault.redeem(ticket)
         return rights if rights is not None and self.permitted(rights) else None
 
@@ -102,23 +105,31 @@ class Callers:
         return rights_of(given.bearer, self._tokens)
 
     async def _session(self, scope: Scope, secret: str) -> Rights:
-        if not self._may_bring_cookies(scope):
-            raise NotAllowed("a cookie from this origin is not accepted", status=403)
+        self._require_known_origin(scope, "a cookie")
         rights = await self.vault.session(secret)
         if rights is None or not self.permitted(rights):
             raise NotAllowed("the session has ended")
         return rights
 
-    def _may_bring_cookies(self, scope: Scope) -> bool:
-        """Fetch metadata first; Origin where a browser sends none."""
+    def _require_known_origin(self, scope: Scope, what: str) -> None:
+        """Raise NotAllowed for a page that is neither ours nor listed.
+
+        What a page can send without a preflight (a cookie, a URL) is judged by fetch metadata, or
+        by Origin where a browser sends none. Programs send neither.
+        """
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         origin = headers.get(b"origin")
         if origin in self._origins:
-            return True
+            return
         site = headers.get(b"sec-fetch-site")
         if site is not None:
-            return site in {"same-origin", "none"}
-        return origin is None or urlsplit(origin).netloc == headers.get(b"host")
+            known = site in {"same-origin", "none"}
+        else:
+            host = headers.get(b"host", "")
+            # https too where a proxy does not say that it took TLS off
+            known = origin in {None, f"https://{host}", f"{scope.get('scheme')}://{host}"}
+        if not known:
+            raise NotAllowed(f"{what} from this origin is not accepted", status=403)
 
 
 def credentials(scope: Scope) -> Credentials | None:

@@ -166,7 +166,7 @@ async def stream(
         if ticket is None:
             caller = await state["callers"].of(request.scope)
         else:
-            redeemed = await state["callers"].by_ticket(ticket)
+            redeemed = await state["callers"].by_ticket(request.scope, ticket)
             if redeemed is None:
                 return _last("expired")
             caller = redeemed

@@ -14,7 +14,8 @@ LISTED = "https://a.example"
 
 def asked(**headers: str) -> Scope:
     pairs = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-    return {"type": "http", "headers": [(b"host", b"gateway.example"), *pairs]}
+    host = (b"host", b"gateway.example")
+    return {"type": "http", "scheme": "https", "headers": [host, *pairs]}
 
 
 def test_none_are_none() -> None:
@@ -40,6 +41,15 @@ def test_two_credentials_are_too_many() -> None:
         credentials(asked(authorization="Bearer a", x_api_key="b"))
 
 
+async def test_behind_a_proxy_that_takes_tls_off_our_own_pages_count() -> None:
+    vault = Vault(Memory())
+    rights = Rights(frozenset({"account"}), holder="token:1")
+    for origin in ("https://gateway.example", "http://gateway.example"):
+        ticket, _ = await vault.deposit("ticket", rights, 30)
+        scope = asked(origin=origin) | {"scheme": "http"}
+        assert await Callers(Keys(None), vault).by_ticket(scope, ticket) == rights
+
+
 @pytest.mark.parametrize(
     ("headers", "accepted"),
     [
@@ -53,10 +63,15 @@ def test_two_credentials_are_too_many() -> None:
         ({"origin": LISTED}, True),
         ({"origin": "https://gateway.example"}, True),
         ({"origin": "https://b.example"}, False),
+        ({"origin": "http://gateway.example"}, False),
+        ({"origin": "https://gateway.example:444"}, False),
+        ({"origin": f"{LISTED}:443"}, False),
+        ({"origin": f"{LISTED}.evil.example"}, False),
         ({"origin": "null"}, False),
+        ({"origin": ""}, False),
     ],
 )
-async def test_cookies_count_from_our_own_and_listed_origins(
+async def test_cookies_and_tickets_count_from_our_own_and_listed_origins(
     headers: dict[str, str], accepted: bool
 ) -> None:
     vault = Vault(Memory())
@@ -65,9 +80,13 @@ async def test_cookies_count_from_our_own_and_listed_origins(
     secret, _ = await vault.deposit("session", rights, 60)
     scope = asked(cookie=f"{COOKIE}={secret}", **headers)
     assert callers.at_once(scope) is None
+    ticket, _ = await vault.deposit("ticket", rights, 30)
     if accepted:
         assert (await callers.of(scope)).scopes == {"account"}
+        assert await callers.by_ticket(scope, ticket) == rights
         return
-    with pytest.raises(NotAllowed) as caught:
-        await callers.of(scope)
-    assert caught.value.status == 403
+    for asked_for in (callers.of(scope), callers.by_ticket(scope, ticket)):
+        with pytest.raises(NotAllowed) as caught:
+            await asked_for
+        assert caught.value.status == 403
+    assert await callers.by_ticket(asked(), ticket) == rights, "it is not spent"
