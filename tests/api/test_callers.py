@@ -46,7 +46,7 @@ async def test_behind_a_proxy_that_takes_tls_off_our_own_pages_count() -> None:
     rights = Rights(frozenset({"account"}), holder="token:1")
     for origin in ("https://gateway.example", "http://gateway.example"):
         ticket, _ = await vault.deposit("ticket", rights, 30)
-        scope = asked(origin=origin) | {"scheme": "http"}
+        scope = {**asked(origin=origin), "scheme": "http"}
         assert await Callers(Keys(None), vault).by_ticket(scope, ticket) == rights
 
 
