@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.process import following, soon, staged
+from app.rights import keys
+from tests.e2e.process import ROOT, following, soon, staged
 
 pytestmark = pytest.mark.e2e
 
@@ -56,6 +57,26 @@ source.addEventListener("lastprice", (event) => {
 });
 </script>"""
 
+TICKETS = """<!doctype html><meta charset="utf-8"><title>test</title><script>
+GUIDE
+const seen = {ids: [], prices: [], types: [], kinds: []};
+followByTicket(["lastprice:BTC_USDT", "balance:*"], {"X-API-Key": "KEY"}, (envelope) => {
+  seen.kinds.push(envelope.channel.split(":")[0]);
+  seen.ids.push(envelope.position);
+  if (envelope.data.price) {
+    seen.types.push(envelope.type);
+    seen.prices.push(envelope.data.price);
+  }
+  fetch("/found", {method: "POST", body: JSON.stringify(seen)});
+}, "GATEWAY");
+</script>"""
+
+
+def guide() -> str:
+    """The code for pages in the API guide."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    return "\n".join(re.findall(r"^```js\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
 
 @dataclass
 class Site:
@@ -93,24 +114,37 @@ class Road:
     url: str = ""
     heads: list[str] = field(default_factory=list)
     links: list[asyncio.StreamWriter] = field(default_factory=list)
+    spend: bool = False
+    """Whether the next ticket is to be spent on its way."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.links.append(writer)
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ask(reader, back))
+            tasks.create_task(_carry(there, writer))
+
+    async def _ask(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        """Pass on one request after the other; none has a body."""
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.heads.append(head.decode("latin-1"))
-            self.links.append(writer)
-            there, back = await asyncio.open_connection("127.0.0.1", self.port)
-            back.write(head)
-            try:
-                while piece := await there.read(65536):
-                    writer.write(piece)
-                    await writer.drain()
-            finally:
-                back.transport.abort()
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head.decode("latin-1"))
+                if b"ticket=" in head and self.spend:
+                    self.spend = False
+                    await self._spend(head)
+                back.write(head)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # cut
         finally:
-            writer.close()
+            back.transport.abort()
+
+    async def _spend(self, head: bytes) -> None:
+        """Be faster with somebody's ticket than they are."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(head)
+        await reader.readuntil(b'"status"')
+        writer.transport.abort()
 
     def cut(self) -> None:
         for writer in self.links:
@@ -131,6 +165,17 @@ class Road:
             )
             for head in self.heads
         ]
+
+
+async def _carry(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await there.read(65536):
+            writer.write(piece)
+            await writer.drain()
+    except ConnectionError:
+        pass  # cut
+    finally:
+        writer.close()
 
 
 @asynccontextmanager
@@ -217,3 +262,40 @@ async def test_event_source_waits_where_it_is_told_to_come_later(tmp_path: Path)
             await soon(lambda: site.found.get("errors"), "the page was sent away")
         assert site.found["gateway"] == ["bye overload"]
         assert site.found["closed"] == 0, "it comes back by itself"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt install chromium")
+async def test_the_page_of_the_guide_follows_by_tickets(tmp_path: Path) -> None:
+    """Also past a cut, and a ticket that somebody else has spent."""
+    site = Site()
+    text, key = keys.create("page", ["market", "account"])
+    with keys.changed(tmp_path / "keys.json") as known:
+        known.append(key)
+    async with (
+        listening(site),
+        staged(
+            {"account": True}, cors_origins=site.url, api_keys_file=tmp_path / "keys.json"
+        ) as stage,
+        listening(road := Road(int(stage.url.rsplit(":", 1)[1]))),
+    ):
+        page = TICKETS.replace("GUIDE", guide()).replace("GATEWAY", road.url)
+        site.page = page.replace("KEY", text)
+        road.spend = True
+        async with browser(site.url, tmp_path):
+            await soon(lambda: "balance" in site.found.get("kinds", ()), "a second ticket is good")
+            for number in range(1, 4):
+                stage.price(f"{number}.50")
+            await soon(lambda: len(site.found["prices"]) == 3, "three events arrived")
+            road.cut()
+            for number in range(4, 6):
+                stage.price(f"{number}.50")
+            await soon(lambda: len(site.found["prices"]) == 5, "it came back for the rest")
+    assert site.found["prices"] == [f"{number}.50" for number in range(1, 6)]
+    assert site.found["types"] == ["snapshot"] + ["update"] * 4, "resumed, not begun anew"
+    targets = [head.split()[1] for head in road.heads if "ticket=" in head]
+    assert len(targets) == 3
+    assert len({*re.findall(r"ticket=([\w-]+)", " ".join(targets))}) == 3, "each only once"
+    after = [target.partition("&after=")[2] for target in targets]
+    assert after[:2] == ["", ""]
+    assert after[2] in site.found["ids"]
+    assert text not in "".join(targets)
