@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,10 +15,11 @@ from app.api.deps import State
 from app.bus.memory import MemoryBroker
 from app.domain.event import Entry
 from app.main import create_app
+from app.rights import keys
 from app.server import listen
 from app.settings import Settings
 from app.simulator import Options, Simulator
-from tests.e2e.process import following, opened, settings_for, soon
+from tests.e2e.process import following, opened, serving, settings_for, soon
 
 BACKGROUND = {"follow", "lead", "hub", "recall"}
 
@@ -186,9 +188,29 @@ def test_nothing_else_is_served() -> None:
     }
 
 
-async def test_a_closed_gateway_tells_of_no_path() -> None:
-    app = create_app(Settings.model_construct(anonymous="none"))
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        for path in ("/docs", "/openapi.json", "/docs/assets/swagger-ui.css"):
-            assert (await http.get(path)).status_code == 404, path
+DESCRIPTIONS = ("/docs", "/docs/assets/swagger-ui.css", "/docs/oauth2-redirect", "/openapi.json")
+
+
+async def test_where_anonymous_callers_read_nothing_the_service_does_not_describe_itself(
+    tmp_path: Path,
+) -> None:
+    given: dict[str, dict[str, str]] = {"nobody": {}}
+    for scope in ("market", "account", "metrics", "admin"):
+        text, key = keys.create(scope, [scope])
+        given[scope] = {"x-api-key": text}
+        with keys.changed(tmp_path / "keys.json") as known:
+            known.append(key)
+    async with Simulator(Options(port=0, rate=0, account=False)) as exchange:
+        closed = settings_for(exchange, anonymous="none", api_keys_file=tmp_path / "keys.json")
+        for settings, described in ((closed, 404), (settings_for(exchange), 200)):
+            async with serving(settings) as url, httpx.AsyncClient(base_url=url) as http:
+                for path in DESCRIPTIONS:
+                    assert (await http.get(path)).status_code == described, path
+        async with serving(closed) as url, httpx.AsyncClient(base_url=url) as http:
+            for path in DESCRIPTIONS:
+                assert (await http.get(path, headers=given["admin"])).status_code == 404
+            for path in ("/metrics", "/v1/status"):
+                found = [(await http.get(path, headers=one)).status_code for one in given.values()]
+                assert found == [401, 403, 403, 200, 200], path
+            for path in ("/livez", "/readyz?for=traffic"):
+                assert (await http.get(path)).status_code == 200
