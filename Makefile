@@ -94,9 +94,9 @@ requirements: ## pin the newest versions, with hashes and without a registry's n
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.txt
+	  --no-emit-index-url --no-header --extra dev --extra traces pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --extra dev --extra bench --constraint requirements-dev.txt \
+	  --no-emit-index-url --no-header --extra dev --extra traces --extra bench --constraint requirements-dev.txt \
 	  pyproject.toml -o requirements-bench.txt
 
 	printf 'setuptools>=77\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras \

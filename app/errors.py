@@ -11,6 +11,7 @@ GatewayError
 │   ├── BrokerUnavailable    the broker cannot be reached now, or takes nothing
 │   ├── LeaseLost            this process leads no more; not a failure: step down
 │   └── Unreadable           something stands on the road that no Sluice of this version wrote
+├── NoTraces                 what the OTEL_ variables ask for cannot be had: served without
 └── ClientError              rendered as problem+json with its status
     ├── MalformedRequest     400 or 422
     ├── RefusedRequest       400, 408, 413, 414 or 431, before the request is read whole
@@ -67,6 +68,10 @@ class LeaseLost(BusError):
 
 class Unreadable(BusError):
     """Something stands on the road that no Sluice of this version wrote."""
+
+
+class NoTraces(GatewayError):
+    """The traces that are asked for cannot be had."""
 
 
 class ClientError(GatewayError):

@@ -1,6 +1,7 @@
 """The composition root: builds a process from its settings, leaf to root, and runs its tasks."""
 
 import asyncio
+import os
 import secrets
 import signal
 import socket
@@ -9,14 +10,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from app import __version__
+from app import __version__, traces
 from app.api import account, catalogue, health, problems, schemas, state, stream, tickets
 from app.api.admission import Admission
 from app.api.callers import ANONYMOUS, NOBODY, Callers
@@ -54,12 +56,18 @@ from app.upstream.pool import Leave, Pool, PoolOptions
 from app.upstream.rest import Credentials, Rest, RestOptions
 from app.upstream.session import SessionOptions
 
+if TYPE_CHECKING:
+    from app.traces.traces import Traces
+
 log = logger("main")
 
 JOURNAL = 10_000
 """Events that the in-process journal keeps: its one listener is never far behind, and streams
 resume from the hub's history."""
 
+
+UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI would look for an exporter on every request; the metrics are our own."""
 
 LOAD = 2.0
 """Seconds for which a start waits for the state; after that the process serves, and says that it
@@ -77,6 +85,7 @@ def create_app(
     """
     if settings is None:
         settings = _settings_or_exit()
+    traced = traces.begin(os.environ)
     app = _with_documents(
         settings.anonymous == "market",
         redoc_url=None,
@@ -85,9 +94,9 @@ def create_app(
         summary="Exchange market data as Server-Sent Events and cached REST",
         lifespan=_lifespan,
         redirect_slashes=False,
-        # it would look for an exporter on every request; the metrics are our own
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=UNTRACED if traced is None else traced.config,
     )
+    app.state.traces = traced
     app.state.settings = settings
     app.state.worker = worker
     app.state.failed = False
@@ -110,6 +119,8 @@ def create_app(
         front = Cors(front, origins=settings.cors_origins)
     hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")
     app.middleware_stack = Guard(front, allowed_hosts=hosts)
+    if traced is not None:
+        app.middleware_stack = traced.around(app.middleware_stack)
     return app
 
 
@@ -218,6 +229,7 @@ async def _bus(settings: Settings, process: str, metrics: Metrics) -> AsyncItera
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     """Run the background tasks around the serving; a crash of one ends the process."""
     settings: Settings = app.state.settings
+    traced: Traces | None = app.state.traces
     metrics = Metrics()
     exposition = Exposition(metrics.registry, app.state.worker)
     limits = Limits(
@@ -240,6 +252,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             options = HubOptions(settings.history, settings.heartbeat, settings.stream_lifetime)
             hub = app.state.hub = Hub(store, options, metrics, older=bus.older)
             metrics.registry.register(Vitals(hub, wishes, limits))
+            broker = bus.broker if traced is None else traced.along(bus.broker, hub.collector)
             replica = Replica(store, hub, wishes, process)
             rest = rest_of(settings, client)
             markets = Markets(rest)
@@ -249,7 +262,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             background = [
                 tasks.create_task(keys.run(), name="keys"),
                 tasks.create_task(
-                    follow(bus.broker, replica, health_ttl=settings.lease_ttl), name="follow"
+                    follow(broker, replica, health_ttl=settings.lease_ttl), name="follow"
                 ),
                 tasks.create_task(hub.run(), name="hub"),
                 tasks.create_task(hub.recall.run(), name="recall"),
@@ -260,7 +273,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 pool = Pool(rest, pool_options(settings), metrics, leave=bus.leave)
                 upstream = Upstream(pool, markets, Audit(rest, metrics), Books(rest))
                 leading = tasks.create_task(
-                    lead(bus.lease, bus.broker, replica, upstream, metrics), name="lead"
+                    lead(bus.lease, broker, replica, upstream, metrics), name="lead"
                 )
                 background.append(leading)
                 if settings.shared:
@@ -290,3 +303,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             hub.close()
         log.critical("a background task crashed", exc_info=crash)
         signal.raise_signal(signal.SIGTERM)
+    finally:
+        if traced is not None:
+            await traced.close()

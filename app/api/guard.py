@@ -127,7 +127,7 @@ def _count(scope: Scope, status: int, duration: float | None = None) -> None:
     metrics = scope.get("state", {}).get("metrics")
     if metrics is None:
         return
-    requests, seconds = _meters(metrics, _template(scope), status)
+    requests, seconds = _meters(metrics, template(scope), status)
     requests.inc()
     if duration is not None and WAIT not in scope["query_string"]:
         seconds.observe(duration)
@@ -143,14 +143,15 @@ def _tell(scope: Scope, status: int, duration: float) -> None:
         level,
         "request",
         method=scope["method"],
-        route=_template(scope),
+        route=template(scope),
         status=status,
         duration=round(duration, 6),
         client=client_of(scope),
     )
 
 
-def _template(scope: Scope) -> str:
+def template(scope: Scope) -> str:
+    """The route that answers a request; ``none`` where there is none, or none was asked yet."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else "none"
 

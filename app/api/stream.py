@@ -1,7 +1,7 @@
 """``GET /v1/stream``: channels as Server-Sent Events."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Annotated
@@ -39,6 +39,11 @@ log = logger("stream")
 PATIENCE = 2.0
 """Seconds to wait for the exchange's market list before a stream opens without it."""
 
+PATH = "/v1/stream"
+
+ENDED = "sluice.ended"
+"""Where the scope holds who is told, with its subscription, that a stream has ended."""
+
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 MEDIA_TYPE = "text/event-stream"
 _HEAD = tuple(StreamingResponse((), headers=HEADERS, media_type=MEDIA_TYPE).raw_headers)
@@ -50,11 +55,15 @@ router = APIRouter()
 class _Seat:
     """What an open stream holds beside its subscription: its place, its wishes, and its name."""
 
-    __slots__ = ("_admission", "_began", "_channels", "_client", "_request", "_wishes")
+    __slots__ = ("_admission", "_began", "_channels", "_client", "_request", "_wishes", "told")
+
+    told: Callable[[Subscription], None] | None
+    """Who else is told of its end."""
 
     def __init__(
         self, channels: frozenset[Channel], client: str, wishes: Wishes, admission: Admission
     ) -> None:
+        self.told = None
         admission.enter(client)
         wishes.hold(channels)
         self._channels = channels
@@ -71,6 +80,8 @@ class _Seat:
     def ended(self, subscription: Subscription) -> None:
         """Give everything back, and tell how it was."""
         self.leave()
+        if self.told is not None:
+            self.told(subscription)
         log.info(
             "stream ended",
             request_id=self._request,  # it is a connection that tells the end, and no request
@@ -113,6 +124,7 @@ class EventStream(Response):
         headers = _HEAD if direct is None else _LAST_HEAD
         with ExitStack() as held:
             seat = self._seat()
+            seat.told = scope.get(ENDED)
             held.callback(seat.leave)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             outlet = SendOutlet() if direct is None else direct.take()
@@ -135,7 +147,7 @@ class EventStream(Response):
 
 
 @router.get(
-    "/v1/stream",
+    PATH,
     summary="Follow channels as Server-Sent Events",
     tags=["stream"],
     status_code=200,

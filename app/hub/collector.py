@@ -22,7 +22,11 @@ class Collector:
     """Collects frames for the groups; ``on_written`` is called after each write.
 
     ``sent`` is the position up to which everything has been put before the groups' members.
+    ``told`` may be set to who is told of a write: the positions that it lies between, frames times
+    members, and the seconds it took.
     """
+
+    told: Callable[[Position, Position, int, float], None] | None = None
 
     def __init__(self, groups: Groups, metrics: Metrics, *, on_written: Callable[[], None]) -> None:
         self.sent = START
@@ -55,7 +59,7 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.sent = self._head
+        after, self.sent = self.sent, self._head
         if not self._groups.due:
             return
         began = self._loop.time()
@@ -65,6 +69,8 @@ class Collector:
         self._metrics.delivery_age.observe(time.time() - self._oldest)
         ended = self._loop.time()
         self._rested = ended + min(ended - began, REST)
+        if self.told is not None:
+            self.told(after, self.sent, delivered, ended - began)
         self._on_written()
 
     def start(self, head: Position) -> None:

@@ -62,7 +62,7 @@ class Hub:
         self._counts = {kind: metrics.events.labels(kind) for kind in Kind}
         self._history = History(options.history)
         self._groups = Groups()
-        self._collector = Collector(self._groups, metrics, on_written=self._let_live)
+        self.collector = Collector(self._groups, metrics, on_written=self._let_live)
         self._subscriptions: dict[Subscription, None] = {}
         self._catching_up: dict[Subscription, None] = {}
         self._arrived: dict[Subscription, None] = {}
@@ -92,8 +92,8 @@ class Hub:
     def reload(self, head: Position | None) -> None:
         """The store was loaded anew: what lies between is not in the history."""
         self.loaded = True
-        self._collector.write()
-        self._collector.start(head or START)
+        self.collector.write()
+        self.collector.start(head or START)
         self._history.start(head or START)
         for subscription in self._subscriptions:
             if subscription.live:
@@ -117,7 +117,7 @@ class Hub:
                 self._metrics.gaps.labels(channel.kind).inc()
         if not entry.envelopes:
             self._history.mark(entry.position)
-        self._collector.publish(entry)
+        self.collector.publish(entry)
         self._early.admit(entry.position)
         if self._watchers:
             self._watchers.wake({envelope.channel for envelope in entry.envelopes})
@@ -358,7 +358,7 @@ class Hub:
         if not subscription.live:
             return
         subscription.live = False
-        subscription.at = self._collector.sent
+        subscription.at = self.collector.sent
         self._catching_up[subscription] = None
         self._groups.leave(subscription)
 

@@ -68,6 +68,7 @@ async def started(way: tuple[str, ...], folder: Path) -> AsyncIterator[Command]:
         "SLUICE_UPSTREAM_USER_ID": PLANTED,
         "SLUICE_UPSTREAM_API_KEY": PLANTED,
         "SLUICE_LOG_LEVEL": "debug",
+        "OTEL_TRACES_EXPORTER": "console",
     }
     async with command(folder, *way, environment=settings) as running:
         await running.up()
@@ -90,6 +91,8 @@ async def test_nothing_that_was_planted_comes_up_again(tmp_path: Path, name: str
     assert PLANTED not in running.output
     assert "Traceback" not in running.output
     assert '"event": "request"' in running.output, "every request is told"
+    for span in ("GET /v1/ticker/{symbol}", "GET /v1/stream"):
+        assert f'"name": "{span}"' in running.output, "and traced"
     if name != "sluice":
         assert "/v1/ticker?***" in running.output, "there is an access log"
 

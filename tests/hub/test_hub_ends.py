@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 import pytest
 
+from app.domain.channel import Channel
 from app.hub.hub import FLUSH, bye
-from app.hub.subscription import End
+from app.hub.subscription import End, Subscription
+from tests.fakes.outlet import FakeOutlet
 from tests.given import at, entry, made, row
 from tests.hub.place import BTC, ETH, Place, positions, settle
 from tests.oracle.sse import read
@@ -264,3 +266,51 @@ class TestFlushing:
     async def test_without_streams_there_is_nothing_to_wait_for(self, place: Place) -> None:
         await place.hub.flush()
         assert asyncio.get_running_loop().time() < FLUSH
+
+
+class TestWhatItWasSent:
+    """Is known at the end, whichever way it went."""
+
+    @pytest.mark.parametrize("framed", [False, True])
+    async def test_by_snapshots_alone_and_in_a_group(self, place: Place, framed: bool) -> None:
+        ended: list[Subscription] = []
+        place.tick(BTC, 1)
+        place.tick(ETH, 2)
+        early = place.join("ticker:*", framed=framed)
+        await settle()
+        place.tick(BTC, 3, 7)
+        late = FakeOutlet(framed=framed)
+        place.hub.join(frozenset({Channel.parse("ticker:*")}), late, "7-5", on_left=ended.append)
+        await settle()
+        place.tick(ETH, 8, 20)
+        await asyncio.sleep(16)  # a heartbeat
+        early.owner.gone()
+        place.tick(BTC, 21)
+        await settle()
+        assert ended == []
+        late.owner.gone()
+        (subscription,) = ended
+        assert subscription.ended == "gone"
+        assert subscription.bytes == sum(map(len, late.writes))
+        assert subscription.events == len(late.events()) == 16
+
+    async def test_and_why_it_ended_is_told_once(self, place: Place) -> None:
+        ended: list[Subscription] = []
+        outlet = FakeOutlet()
+        place.hub.join(frozenset({Channel.parse(BTC)}), outlet, None, on_left=ended.append)
+        await settle()
+        place.hub.close()
+        outlet.owner.gone()
+        assert [one.ended for one in ended] == ["drain"]
+
+    async def test_one_that_took_nothing_has_stalled(self, place: Place) -> None:
+        ended: list[Subscription] = []
+        outlet = FakeOutlet(high=10)
+        place.hub.join(frozenset({Channel.parse(BTC)}), outlet, None, on_left=ended.append)
+        await asyncio.sleep(1)
+        for _ in range(20):
+            place.hub.tick()
+            await asyncio.sleep(1)
+        assert outlet.aborts == 1
+        outlet.owner.gone()
+        assert [one.ended for one in ended] == ["stalled"]
