@@ -94,7 +94,8 @@ async def test_nothing_that_was_planted_comes_up_again(tmp_path: Path, name: str
     for span in ("GET /v1/ticker/{symbol}", "GET /v1/stream"):
         assert f'"name": "{span}"' in running.output, "and traced"
     if name != "sluice":
-        assert "/v1/ticker?***" in running.output, "there is an access log"
+        assert '"logger": "uvicorn.access"' in running.output, "there is an access log"
+        assert "/v1/ticker?***" in running.output
 
 
 async def broken(running: Command) -> str:

@@ -13,7 +13,7 @@ from tests.e2e.process import ROOT, Stage, soon, staged
 from tests.traces.seen import Seen, child, place, told
 
 PLANTED = "hush-4f1c-hush"
-TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACE = "a1" * 16
 CALLER = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "abc-1"}
 
 
