@@ -53,6 +53,7 @@ class Metrics:
             "sluice_book_audit_match_ratio",
             "Share of the top levels that matched REST, of the book where it is lowest",
         )
+        self.audit_match.set(1)
         self.events = counter("sluice_events", "Events published", "kind")
         self.gaps = counter("sluice_gaps", "Events published with a gap before them", "kind")
         self.streams = gauge("sluice_streams_open", "Event streams open")

@@ -51,7 +51,7 @@ async def test_what_is_followed_and_what_of_it_is_stale() -> None:
     for kind, stale in (("lastprice", 0), ("ticker", 0), ("trade", 1)):
         assert found["sluice_channels_followed", kind] == 1
         assert found["sluice_channels_stale", kind] == stale
-    assert found["sluice_channels_followed", "order"] == 0
+    assert found["sluice_channels_followed", "depth"] == 0
 
 
 async def test_where_the_journal_stands_here() -> None:
