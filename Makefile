@@ -22,7 +22,7 @@ UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v
 
 ROOMS := not e2e and not deploy
 
-.PHONY: demo test check tests rooms browser security sbom licences bench soak peers openapi requirements clean
+.PHONY: demo test check tests rooms browser security sbom licences bench soak peers openapi requirements clean test-deploy
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -44,6 +44,12 @@ tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser
 
 rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
 	$(BIN)/pytest -n 4 --dist worksteal -m "$(ROOMS)" || $(BIN)/pytest --last-failed -m "$(ROOMS)"
+
+# Caddy from Debian, and a Debian that boots: a clean machine on which the commands of docs/operations.md are run.
+test-deploy: $(VENV)/.installed-dev $(VENV)-deploy/.installed ## what is in deploy/, where it wants root or minutes
+	[ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	  caddy debootstrap systemd-container >/dev/null; }
+	$(BIN)/pytest -m deploy tests/deploy
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
 browser:
