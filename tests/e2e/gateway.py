@@ -6,15 +6,15 @@ import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.e2e.nursery import Child, start
 from tests.e2e.reconstruct import loads
 from tests.e2e.waiting import LIMIT, until
 
@@ -37,7 +37,7 @@ class Running:
     """A process of ours that serves HTTP."""
 
     url: str
-    process: asyncio.subprocess.Process
+    process: Child
     log_path: Path
     http: httpx.AsyncClient
     status_wanted: int | None = None
@@ -71,9 +71,7 @@ class Running:
 
     def tell(self, number: signal.Signals) -> None:
         """Send it a signal."""
-        # not Process.send_signal: that may reap the process before asyncio does, which then warns
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        self.process.send_signal(number)
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it before its block does; at SIGTERM it must end well."""
@@ -90,19 +88,7 @@ async def _running(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("SLUICE_")}
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "app",
-            *arguments,
-            "--port",
-            str(port),
-            cwd=ROOT,
-            env=inherited | environment,
-            stdout=output,
-            stderr=output,
-        )
+    process = start([*arguments, "--port", str(port)], inherited | environment, ROOT, log)
     try:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as http:
             running = Running(url, process, log, http)
@@ -120,7 +106,7 @@ async def _running(
         await _stop(process)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: Child) -> None:
     if process.returncode is not None:
         return
     process.send_signal(signal.SIGTERM)
@@ -128,7 +114,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(10):
             await process.wait()
     except TimeoutError:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         await process.wait()
         raise AssertionError("a process did not end at SIGTERM within 10 s") from None
 

@@ -50,7 +50,7 @@ async def test_three_processes_share_one_pool_and_serve_the_same_bytes(
         await play.fine(time.time())
 
         heard = [one.mirror.blocks for one in clients]
-        assert len(heard[0]) > len(play.channels)
+        assert len(heard[0]) >= len(play.channels)
         assert heard[0] == heard[1] == heard[2]
         assert all(block.id is not None for block in heard[0])
         for path in PATHS:
