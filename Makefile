@@ -22,7 +22,7 @@ UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v
 
 ROOMS := not e2e and not deploy
 
-.PHONY: demo test check tests rooms browser security sbom licences bench soak peers openapi requirements clean test-deploy
+.PHONY: demo test check tests test-deploy rooms browser nginx security sbom licences bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -37,7 +37,7 @@ check: $(VENV)/.installed-dev
 
 # What fails on real sockets beside three others, on a busy machine, is tried once more by itself: what
 # is really broken fails again. Most of these tests wait more than they compute: four at once keep two cores busy.
-tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser
+tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser nginx
 	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest -n 4 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
@@ -45,17 +45,26 @@ tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser
 rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
 	$(BIN)/pytest -n 4 --dist worksteal -m "$(ROOMS)" || $(BIN)/pytest --last-failed -m "$(ROOMS)"
 
-# Caddy from Debian, and a Debian that boots: a clean machine on which the commands of docs/operations.md are run.
+# Proxies from Debian, containers, and a Debian that boots: a clean machine on which the commands of
+# docs/operations.md are run. What cannot be installed or run here is told by the tests that skip.
+TOOLS := aardvark-dns buildah caddy debootstrap iptables netavark nginx-light podman runc systemd-container
 test-deploy: $(VENV)/.installed-dev $(VENV)-deploy/.installed ## what is in deploy/, where it wants root or minutes
-	[ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends \
-	  caddy debootstrap systemd-container >/dev/null; }
-	$(BIN)/pytest -m deploy tests/deploy
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq \
+	  && apt-get install -y -qq --no-install-recommends $(TOOLS) >/dev/null; } \
+	  || echo "not root, or no packages to be had: what wants them will skip"
+	$(BIN)/pytest -m deploy tests/deploy tests/e2e/test_nginx.py
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 	  || echo "no chromium here, and it cannot be installed: the browser test will skip"
+
+# Likewise nginx, which streams are to come through as they are.
+nginx:
+	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; }; } \
+	  || echo "no nginx here, and it cannot be installed: its tests will skip"
 
 # Scanners have dependencies of their own, so they live in a room of their own. None asks the network.
 security: $(VENV)-scan/.installed ## bandit, local semgrep rules, secrets in the files
