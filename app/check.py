@@ -13,8 +13,8 @@ import httpx
 from app.bus.condition import troubles
 from app.bus.link import Link
 from app.errors import BrokerUnavailable, HandshakeFailed, TokenRefused, UpstreamUnavailable
-from app.main import jwks_of, rest_of
-from app.rights.jwks import JwksUnreadable
+from app.main import rest_of
+from app.rights.jwks import JwksUnreadable, fetched
 from app.rights.keys import KeysUnreadable
 from app.rights.keys import read as read_keys
 from app.server import bind
@@ -171,14 +171,12 @@ def _too_open(path: Path, mode: int, right: str, *, wrong: bool) -> Finding:
 
 
 async def _jwks(one: Installation) -> Found:
-    source = jwks_of(one.settings, one.client)
-    if source is not None:
+    url = one.settings.jwt_jwks_url
+    if url is not None:
         try:
-            await source.read()
+            await fetched(one.client, url)
         except JwksUnreadable as error:
-            yield Finding(
-                "SLUICE_JWT_JWKS_URL", f"no keys from {one.settings.jwt_jwks_url}: {error}"
-            )
+            yield Finding("SLUICE_JWT_JWKS_URL", f"no keys from {url}: {error}")
 
 
 async def _broker(one: Installation) -> Found:

@@ -1,6 +1,7 @@
 """The settings: from ``SLUICE_*`` environment variables or a ``.env`` file, checked all at once."""
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -42,6 +43,24 @@ def _url(*schemes: str) -> AfterValidator:
         return value.rstrip("/")
 
     return AfterValidator(check)
+
+
+def _spelt_as_by_browsers(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return False
+    own = {"http": 80, "https": 443}.get(parts.scheme)
+    host = parts.netloc if port is None else parts.netloc.removesuffix(f":{port}")
+    return (
+        origin == f"{parts.scheme}://{parts.netloc}" == origin.lower()
+        and own is not None
+        and port not in {own, 0}
+        and bool(host)
+        and not set(host) & set("*@ ")
+        and not host.endswith(":")
+    )
 
 
 WebSocketUrl = Annotated[str, _url("ws", "wss")]
@@ -118,12 +137,30 @@ class Settings(BaseSettings):
     @classmethod
     def _exact_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            parts = urlsplit(origin)
-            whole = f"{parts.scheme}://{parts.netloc}"
-            if origin != whole or parts.scheme not in {"http", "https"} or "*" in origin:
+            if not _spelt_as_by_browsers(origin):
                 raise ValueError(
-                    f"expected exact origins such as https://example.org, got {origin!r}"
+                    "expected exact origins as browsers send them, such as https://example.org: "
+                    f"lower case, no path, no port that is the scheme's own; got {origin!r}"
                 )
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for host in value or ():
+            if host != "*" and set(host) & set("/*@ "):
+                raise ValueError(f"expected names such as gate.example.org, or *, got {host!r}")
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in map(str.strip, value.split(",")):
+            try:
+                if part not in {"", "*"}:
+                    ip_network(part)
+            except ValueError as error:  # uvicorn would take it for a name that nobody has
+                raise ValueError(f"expected addresses, networks or *: {error}") from None
         return value
 
     @field_validator("rate_limit")

