@@ -3,6 +3,7 @@
 Pure ASGI, and after the head of an answer it only passes on, so streams do not feel it.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.client import client_of
 from app.api.problems import problem
 from app.api.request_id import FIELD, identify
-from app.errors import MalformedRequest
+from app.errors import MalformedRequest, NotReady
 from app.logs import REQUEST, logger
 from app.telemetry import Metrics
 
@@ -98,6 +99,10 @@ class Guard:
         app = self._app if self._accepts(scope["path"], hosts) else _MISDIRECTED
         try:
             await app(scope, receive, guarded)
+        except asyncio.CancelledError:
+            if status:
+                raise
+            await _LEAVING(scope, receive, guarded)  # the server would say 500, in plain text
         finally:
             if not status:
                 # a client that went before it was answered
@@ -115,6 +120,8 @@ class Guard:
 _MISDIRECTED = problem(
     MalformedRequest("this Host is not served here: see SLUICE_ALLOWED_HOSTS", status=421)
 )
+
+_LEAVING = problem(NotReady("this process is shutting down"))
 
 
 def _spelt(host: str) -> str:

@@ -5,6 +5,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
@@ -12,6 +13,8 @@ from app.api.guard import Guard
 from app.logs import LogLevel, configure_logging
 from tests import given
 from tests.api.harness import Gateway, is_problem
+from tests.e2e.process import staged
+from tests.e2e.waiting import LIMIT
 
 HOSTS = ("10.0.0.5", "localhost", "127.0.0.1", "::1", "Gate.Example")
 
@@ -260,3 +263,24 @@ async def test_a_stream_is_told_at_its_end(told: Told) -> None:
     assert (ended["level"], ended["reason"], ended["channels"]) == ("info", "lifetime", 1)
     assert ended["events"] == 1
     assert ended["bytes"] == len(response.content)
+
+
+async def test_a_request_that_a_shutdown_does_not_wait_for_is_503() -> None:
+    """uvicorn would answer it in plain text, and with 500."""
+    asking = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asking.set()
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(take, "127.0.0.1", 0)
+    scales = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    async with silent, httpx.AsyncClient(trust_env=False, timeout=15) as http:
+        async with asyncio.TaskGroup() as tasks, staged(upstream_scales_url=scales) as stage:
+            asked = tasks.create_task(http.get(f"{stage.url}/v1/markets/BTC_USDT/scales"))
+            async with asyncio.timeout(LIMIT):
+                await asking.wait()
+        is_problem(asked.result(), 503, "not ready")
+        assert asked.result().headers["retry-after"]
+        assert asked.result().headers["x-content-type-options"] == "nosniff"
