@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from app.domain.channel import Channel, Kind
 from app.domain.event import Data
-from app.errors import ProtocolViolation, UpstreamUnavailable
+from app.errors import MalformedRequest, ProtocolViolation, UpstreamUnavailable
 from app.upstream import wire
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -66,11 +67,11 @@ def deals_of(row: Mapping[str, Any]) -> list[Data]:
 def balance(row: Mapping[str, Any]) -> Data:
     """A balance: ``currencyCode``, ``available``, ``held``; raises UpstreamUnavailable."""
     amounts = {name: _amount(row.get(name)) for name in ("available", "held")}
-    return {"currencyCode": _text(row, "ticker"), **amounts}
+    return {"currencyCode": _subject(row, "ticker", Kind.BALANCE), **amounts}
 
 
 def _order(row: Mapping[str, Any]) -> Data:
-    info: Data = {"id": _text(row, "id"), "symbol": _text(row, "symbol")}
+    info: Data = {"id": _text(row, "id"), "symbol": _subject(row, "symbol", Kind.ORDER)}
     for name in _ORDER_AMOUNTS:
         if name in row:
             info[name] = None if row[name] is None else _amount(row[name])
@@ -85,7 +86,7 @@ def _order(row: Mapping[str, Any]) -> Data:
 def _deal(row: Mapping[str, Any], deal: Data, one: Any, clock: "_Clock") -> Data:
     if not isinstance(one, dict):
         raise UpstreamUnavailable("a transaction is not an object")
-    info: Data = {"dealId": _text(deal, "id"), "symbol": _text(row, "symbol")}
+    info: Data = {"dealId": _text(deal, "id"), "symbol": _subject(row, "symbol", Kind.DEAL)}
     info["dealState"] = _flat(deal.get("state"))
     info["transactionId"] = _text(one, "id")
     info |= {name: _amount(one[name]) for name in _DEAL_AMOUNTS if one.get(name) is not None}
@@ -124,6 +125,18 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise UpstreamUnavailable(f"{name} is not text")
     return value
+
+
+def _subject(row: Mapping[str, Any], name: str, kind: Kind) -> str:
+    """What a channel is named by; as on the socket a wildcard is none."""
+    text = _text(row, name)
+    try:
+        channel = Channel.parse(f"{kind}:{text}")
+    except MalformedRequest:
+        channel = Channel(kind, "*")
+    if channel.wildcard:
+        raise UpstreamUnavailable(f"{name} is not what a channel of kind {kind} is named by")
+    return text
 
 
 def _flat(value: Any) -> Any:

@@ -171,6 +171,9 @@ def test_a_balance_gets_the_sockets_names() -> None:
     [
         ({"id": 17}, "id is not text"),
         ({"symbol": ""}, "symbol is not text"),
+        ({"symbol": "*"}, "kind order is named by"),
+        ({"symbol": "BTC_*"}, "kind order is named by"),
+        ({"symbol": "BTC_USDT\n"}, "kind order is named by"),
         ({"quantity": "many"}, "amount"),
         ({"createdAt": "yesterday"}, "a time is not"),
         ({"createdAt": 17}, "a time is not"),
@@ -181,6 +184,12 @@ def test_a_balance_gets_the_sockets_names() -> None:
 def test_what_cannot_be_used_is_refused(change: dict[str, Any], what: str) -> None:
     with pytest.raises(UpstreamUnavailable, match=what):
         rows.finished_order({**FINISHED, **change})
+
+
+@pytest.mark.parametrize("name", ["*", "", "usdt", "US*"])
+def test_a_balance_is_of_a_currency(name: str) -> None:
+    with pytest.raises(UpstreamUnavailable, match="ticker is not"):
+        rows.balance({"ticker": name, "available": "1", "held": "0"})
 
 
 @pytest.mark.parametrize(
