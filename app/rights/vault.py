@@ -6,14 +6,16 @@ one of them has given out; without it they stay in this process's memory.
 
 import hashlib
 import json
+import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, Protocol
 
 from app.bus.link import Link
-from app.errors import NotReady
+from app.errors import NotReady, TooManyRequests
 from app.rights.rights import Rights
 
 TICKET = 30
@@ -22,6 +24,9 @@ SESSION = 12 * 3600
 """Seconds of a session."""
 MOST = 10_000
 """Deposits that are kept in memory at once."""
+MOST_OF_ONE = 5_000
+"""Tickets, and likewise sessions, that may be out for one key or token: given by one process, and
+not at their end yet. No one can take all the places, nor fill Redis."""
 LONGEST = 100
 """Characters of a secret that is looked up."""
 
@@ -88,16 +93,47 @@ class Shared:
         return _text(await self._link.call("GETDEL", self._link.key(name)))
 
 
+class Outstanding:
+    """What was given out to whom, by the times at which it ends, Unix seconds."""
+
+    def __init__(self, most: int = MOST_OF_ONE) -> None:
+        self._most = most
+        self._ends: dict[tuple[Purpose, str], deque[float]] = {}
+        self._sweep_at = MOST
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, purpose: Purpose, holder: str, now: float, ends: float) -> None:
+        """One more; raises TooManyRequests until the oldest has ended."""
+        if len(self._ends) >= self._sweep_at:
+            self._ends = {one: out for one, out in self._ends.items() if out[-1] > now}
+            self._sweep_at = max(MOST, 2 * len(self._ends))
+        out = self._ends.setdefault((purpose, holder), deque())
+        while out and out[0] <= now:
+            out.popleft()
+        if len(out) >= self._most:
+            raise TooManyRequests(
+                f"{self._most} {purpose}s of these credentials are out", math.ceil(out[0] - now)
+            )
+        out.append(ends)
+
+
 class Vault:
     """Gives out secrets for rights, and rights for secrets."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, *, most_of_one: int = MOST_OF_ONE) -> None:
         self._shelf = shelf
+        self._out = Outstanding(most_of_one)
 
     async def deposit(self, purpose: Purpose, rights: Rights, seconds: int) -> tuple[str, float]:
-        """A secret for these rights, and when it ends, Unix seconds: with the rights at latest."""
+        """A secret for these rights, and when it ends, Unix seconds: with the rights at latest.
+
+        Raises TooManyRequests and NotReady where too many are out.
+        """
         now = time.time()
         ends = now + seconds if rights.ends is None else min(rights.ends, now + seconds)
+        self._out.add(purpose, rights.holder, now, ends)
         if purpose == "session":  # so that none is made longer by another
             rights = replace(rights, ends=ends)
         secret = secrets.token_urlsafe(32)

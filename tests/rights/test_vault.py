@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import NotReady
+from app.errors import NotReady, TooManyRequests
 from app.rights.rights import Rights
-from app.rights.vault import Memory, Shared, Shelf, Vault
+from app.rights.vault import MOST, Memory, Outstanding, Purpose, Shared, Shelf, Vault
 from tests.bus.road import linked
 from tests.redis.servers import server
 
@@ -86,3 +86,28 @@ async def test_memory_is_bounded() -> None:
         await vault.deposit("ticket", RIGHTS, 30)
     now = 31.0
     await vault.deposit("ticket", RIGHTS, 30)
+
+
+async def test_nobody_can_have_so_many_that_others_get_none() -> None:
+    vault = Vault(Memory(), most_of_one=3)
+    purposes: tuple[Purpose, ...] = ("ticket", "session")
+    for purpose in purposes:
+        for _ in range(3):
+            await vault.deposit(purpose, Rights(frozenset(), holder="key:greedy"), 60)
+        with pytest.raises(TooManyRequests, match=f"3 {purpose}s") as caught:
+            await vault.deposit(purpose, Rights(frozenset(), holder="key:greedy"), 60)
+        assert caught.value.retry_after in {59, 60}
+        await vault.deposit(purpose, Rights(frozenset(), holder="key:other"), 60)
+
+
+def test_what_has_ended_is_out_no_more_and_forgotten() -> None:
+    out = Outstanding(1)
+    out.add("ticket", "key:1", 100.0, 130.0)
+    with pytest.raises(TooManyRequests):
+        out.add("ticket", "key:1", 129.0, 159.0)
+    out.add("ticket", "key:1", 130.0, 160.0)
+    for number in range(2 * MOST - 1):
+        out.add("session", f"token:{number}", 130.0, 140.0)
+    assert len(out) == 2 * MOST
+    out.add("session", "token:last", 150.0, 160.0)
+    assert len(out) == 2
