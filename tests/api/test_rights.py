@@ -1,6 +1,7 @@
 """Who may read what: every path for every kind of caller."""
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -81,6 +82,9 @@ class Scene:
         callers = Callers(self.keys, Vault(Memory()), tokens, anonymous=anonymous)
         self.gateway = Gateway(callers=callers)
         self.gateway.hear(price("BTC_USDT", "1"), price("ETH_USDT", "2"))
+        self.gateway.hear(given.ticker("BTC_USDT", "1"), given.ticker("ETH_USDT", "1"))
+        self.gateway.hear(given.trades("BTC_USDT", [given.row("1")]))
+        self.gateway.hear(given.book("BTC_USDT", asks=[("3", "1")], bids=[], full=True))
         for market, id_ in (("BTC_USDT", "01C"), ("ETH_USDT", "01E")):
             self.gateway.hear(given.order(market, id_), given.deal(market, id_))
         self.gateway.hear(given.balance("BTC", "1", "2"), given.balance("USDT", "1", "2"))
@@ -130,6 +134,10 @@ MATRIX = {
     "/v1/lastprice/BTC_USDT": (200, 200, 403, 200, 200, 403),
     "/v1/lastprice": (200, 200, 200, 200, 200, 403),
     "/v1/lastprice?symbols=BTC_USDT": (200, 200, 403, 200, 200, 403),
+    "/v1/ticker": (200, 200, 200, 200, 200, 403),
+    "/v1/ticker/BTC_USDT": (200, 200, 403, 200, 200, 403),
+    "/v1/trades/BTC_USDT": (200, 200, 403, 200, 200, 403),
+    "/v1/depth/BTC_USDT": (200, 200, 403, 200, 200, 403),
     f"/v1/state?channels={BTC}": (200, 200, 403, 200, 200, 403),
     "/v1/markets": (200, 200, 200, 200, 200, 200),
     "/v1/markets/BTC_USDT": (200, 200, 200, 200, 200, 200),
@@ -159,6 +167,14 @@ CLOSED = {
     "/v1/status": (401, 403, 403, 403, 403, 200),
     "/metrics": (401, 403, 403, 403, 403, 200),
 }
+
+
+async def test_no_path_is_left_out(scene: Scene) -> None:
+    asked = [path if " " in path else f"GET {path}" for path in (*MATRIX, *OPEN)]
+    for path, operations in scene.gateway.app.openapi()["paths"].items():
+        for method in operations:
+            form = re.sub(r"{\w+}", "[^/?]+", f"{method.upper()} {path}")
+            assert any(re.fullmatch(rf"{form}(\?.*)?", one) for one in asked), form
 
 
 @pytest.mark.parametrize("path", MATRIX)
