@@ -104,7 +104,7 @@ async def _body(client: httpx.AsyncClient, url: str) -> bytes:
         if response.status_code != 200:
             raise JwksUnreadable(f"expected status 200, got {response.status_code}")
         data = bytearray()
-        async for part in response.aiter_raw():  # a compressed bomb stays small
+        async for part in response.aiter_raw():  # unpacked it would have no bound
             data += part
             if len(data) > LARGEST:
                 raise JwksUnreadable(f"expected at most {LARGEST} bytes")
