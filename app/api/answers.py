@@ -35,6 +35,11 @@ class Wanted(NamedTuple):
     limit: int | None = None
 
 
+_VARY = (b"vary", b"Authorization, X-API-Key, Cookie")
+"""A list holds what its caller may see: a cache must not tell it to another, whose list may well
+stand at the same position."""
+
+
 class Ready(Response):
     """A response that is bytes already: Starlette would encode each header of it again."""
 
@@ -126,6 +131,7 @@ class Answer:
         return [
             (b"etag", b'"%d-%d"' % self.position),
             (b"cache-control", b"private, no-store" if self._private else b"no-cache"),
+            _VARY,
             (b"age", b"%d" % self._age),
             (b"sluice-stale", b"true" if self.stale else b"false"),
         ]

@@ -276,3 +276,15 @@ async def test_only_who_may_see_the_account_learns_when_something_happens_on_it(
         assert 'sluice_events_total{kind="lastprice"} 2.0' in metrics
         for private in ("order", "balance", "deal"):
             assert (f'kind="{private}"' in metrics) is told, kind
+
+
+async def test_a_cache_tells_an_answer_to_nobody_with_other_credentials(scene: Scene) -> None:
+    """Two lists may differ and stand at one position, so the validator alone would let them mix."""
+    scene.gateway.hear(price("BTC_USDT", "9"))
+    for _ in range(2):
+        all_of_it, part = [await scene.ask(kind, "/v1/lastprice") for kind in ("all", "account")]
+        assert all_of_it.headers["etag"] == part.headers["etag"]
+        assert all_of_it.text != part.text
+        single = await scene.ask("none", "/v1/lastprice/BTC_USDT")
+        for answer in (all_of_it, part, single):
+            assert answer.headers["vary"] == "Authorization, X-API-Key, Cookie"
