@@ -71,12 +71,7 @@ class Guard:
             return
 
         began = perf_counter()
-        hosts, asked = [], None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                hosts.append(value)
-            elif name == FIELD:
-                asked = value
+        hosts, asked = _read(scope)
         request = identify(asked)
         REQUEST.set(request.decode())
         status = 0
@@ -122,6 +117,17 @@ _MISDIRECTED = problem(
 )
 
 _LEAVING = problem(NotReady("this process is shutting down"))
+
+
+def _read(scope: Scope) -> tuple[list[bytes], bytes | None]:
+    """The values of Host, and of the request's id the last."""
+    hosts, asked = [], None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            hosts.append(value)
+        elif name == FIELD:
+            asked = value
+    return hosts, asked
 
 
 def _spelt(host: str) -> str:
