@@ -148,7 +148,7 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def _busy() -> float:
+def busy() -> float:
     """CPU seconds of all processes of the machine since it started."""
     user, nice, system = Path("/proc/stat").read_text().split()[1:4]
     return (int(user) + int(nice) + int(system)) / TICK
@@ -165,12 +165,12 @@ class Noise:
     processors = 0.0
 
     def __enter__(self) -> Self:
-        self._began, self._before = time.monotonic(), _busy() - _ours()
+        self._began, self._before = time.monotonic(), busy() - _ours()
         return self
 
     def __exit__(self, *_: object) -> None:
         passed = time.monotonic() - self._began
-        self.processors = max(0.0, (_busy() - _ours() - self._before) / passed)
+        self.processors = max(0.0, (busy() - _ours() - self._before) / passed)
 
 
 def wait_for_quiet() -> None:

@@ -29,7 +29,7 @@ from bench.drift import Drift, drift, quantile
 from bench.faults import Faults
 from bench.fleet import Site, site
 from bench.followers import Follower, Poller, Tally, place
-from bench.machine import HERE, cpu_seconds, describe, revision, say
+from bench.machine import HERE, busy, cpu_seconds, describe, revision, say
 from bench.mix import MARKETS, wishes
 
 RESULT = HERE / "soak.json"
@@ -112,15 +112,18 @@ class Soak:
 
     async def _tell(self) -> None:
         """A line a minute."""
-        used, at = cpu_seconds(os.getpid()), self.now
+        used, all_used, at = cpu_seconds(os.getpid()), busy(), self.now
         while True:
             await asyncio.sleep(min(60, self.given.minutes * 60 / 4))
             ages = self.tally.take_ages()
             self._note("p50 ms", quantile(ages, 0.5))
             self._note("p99 ms", quantile(ages, 0.99))
             used, before, at, since = cpu_seconds(os.getpid()), used, self.now, at
+            all_used, all_before = busy(), all_used
             if used > before:  # of a process that was killed nothing is left
-                self._note("processors, of all", (used - before) / (at - since))
+                self._note("processors", (used - before) / (at - since))
+                others = all_used - all_before - (used - before)
+                self._note("processors, of others", others / (at - since))
             latest = {name: values[-1][1] for name, values in self.samples.items()}
             shown = "  ".join(f"{name} {value:.2f}" for name, value in sorted(latest.items()))
             say(
