@@ -129,12 +129,10 @@ async def test_an_address_that_others_reach_wants_names(options: Options) -> Non
         assert await check(installed(exchange), host="localhost") == []
 
 
-async def test_proxies_are_addresses_or_networks(options: Options) -> None:
+async def test_believing_every_proxy(options: Options) -> None:
     async with Simulator(options) as exchange:
         good = installed(exchange, forwarded_allow_ips="10.0.0.1, 10.1.0.0/16,::1")
         assert await check(good) == []
-        (problem,) = await check(installed(exchange, forwarded_allow_ips="127.0.0.1,proxy"))
-        assert problem.startswith("SLUICE_FORWARDED_ALLOW_IPS: 'proxy' is neither")
         found = await warned(installed(exchange, forwarded_allow_ips="*"))
         assert "SLUICE_RATE_LIMIT" in found.text
 
