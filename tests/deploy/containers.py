@@ -79,6 +79,11 @@ class Store:
         """What podman knows of an image or a container."""
         return json.loads(self.told("podman", "inspect", name))[0]
 
+    def log(self, name: str) -> str:
+        """What a container has written, to both of its outputs."""
+        found = self.run("podman", "logs", name)
+        return found.stdout + found.stderr
+
     def base(self, packages: tuple[str, ...]) -> str:
         """An image of this machine's Debian with some packages; its id.
 

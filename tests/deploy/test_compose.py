@@ -115,18 +115,8 @@ async def test_the_demo_streams_through_nginx_without_credentials(
             except httpx.TransportError:
                 return False
 
-        logs = ("podman", "logs", deployment.container("gateway-1"))
-        await until(ready, lambda: deployment.images.told(*logs), limit=STARTED)
-        path = "/v1/stream?channels=ticker:BTC_USDT"
-        async with client.stream("GET", path, headers={"accept": EVENT_STREAM}) as answer:
-            assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
-            reader, types = Reader(), [""]
-            async for piece in answer.aiter_raw():
-                reader.feed(piece)
-                types = [block.json()["type"] for block in reader.blocks]
-                if "update" in types:
-                    break
-            assert types[:2] == ["status", "snapshot"]
+        gateway = deployment.container("gateway-1")
+        await until(ready, lambda: deployment.images.log(gateway), limit=STARTED)
 
         async def who() -> str:
             return str((await client.get("/v1/status")).json()["process"])
@@ -138,6 +128,17 @@ async def test_the_demo_streams_through_nginx_without_credentials(
             return len(told) == 2
 
         await until(both, lambda: f"two processes among {told}")
+
+        path = "/v1/stream?channels=ticker:BTC_USDT"
+        async with client.stream("GET", path, headers={"accept": EVENT_STREAM}) as answer:
+            assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
+            reader, types = Reader(), [""]
+            async for piece in answer.aiter_raw():
+                reader.feed(piece)
+                types = [block.json()["type"] for block in reader.blocks]
+                if "update" in types:
+                    break
+            assert types[:2] == ["status", "snapshot"]
 
 
 async def test_prometheus_scrapes_both_gateways(deployment: Deployment) -> None:
@@ -180,7 +181,7 @@ def test_the_gateways_end_in_time_with_a_farewell(deployment: Deployment) -> Non
         container = deployment.container(name)
         deployment.images.told("podman", "stop", "--time", "20", container)
         assert deployment.images.inspect(container)["State"]["ExitCode"] == 0
-        assert '"event": "stopping"' in deployment.images.told("podman", "logs", container)
+        assert '"event": "stopping"' in deployment.images.log(container)
 
 
 def test_grafana_finds_its_source_and_its_dashboards() -> None:

@@ -35,7 +35,7 @@ async def healthy(images: Store, name: str) -> None:
     def passes() -> bool:
         return images.run("podman", "healthcheck", "run", name).returncode == 0
 
-    await until(passes, lambda: images.told("podman", "logs", name))
+    await until(passes, lambda: images.log(name))
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -72,4 +72,4 @@ async def test_it_runs_with_next_to_no_rights_and_ends_when_told(images: Store) 
         images.told("podman", "stop", "--time", "10", name)
         assert time.monotonic() - asked < SOON
         assert images.inspect(name)["State"]["ExitCode"] == 0
-        assert '"event": "stopping"' in images.told("podman", "logs", name)
+        assert '"event": "stopping"' in images.log(name)
