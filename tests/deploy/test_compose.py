@@ -22,7 +22,7 @@ from tests.e2e.process import EVENT_STREAM
 from tests.e2e.waiting import until
 from tests.oracle.sse import Reader
 
-pytestmark = pytest.mark.deploy
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]  # base images are made first
 
 COMPOSE = DEPLOY / "compose.yaml"
 SERVICES = ("redis", "exchange", "gateway-1", "gateway-2", "certificate", "nginx", "prometheus")

@@ -10,7 +10,7 @@ from tests.deploy.containers import Store
 from tests.deploy.tools import run
 from tests.e2e.waiting import until
 
-pytestmark = pytest.mark.deploy
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]  # base images are made first
 
 HARDENED = (
     *("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--memory=512m"),
