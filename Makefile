@@ -22,7 +22,7 @@ UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v
 
 ROOMS := not e2e and not deploy
 
-.PHONY: demo test check tests test-deploy rooms browser nginx security sbom licences bench soak peers openapi requirements clean
+.PHONY: demo test check tests test-deploy rooms browser nginx promtool security sbom licences bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -37,7 +37,7 @@ check: $(VENV)/.installed-dev
 
 # What fails on real sockets beside three others, on a busy machine, is tried once more by itself: what
 # is really broken fails again. Most of these tests wait more than they compute: four at once keep two cores busy.
-tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser nginx
+tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser nginx promtool
 	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest -n 4 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
@@ -65,6 +65,13 @@ nginx:
 	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; }; } \
 	  || echo "no nginx here, and it cannot be installed: its tests will skip"
+
+# Those of rules and dashboard want promtool, out of Debian's prometheus: unpacked alone, so that no server starts.
+promtool:
+	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && d=$$(mktemp -d) && chmod 755 $$d && apt-get update -qq && (cd $$d && apt-get download -qq prometheus >/dev/null) \
+	  && dpkg-deb -x $$d/prometheus_*.deb $$d && install $$d/usr/bin/promtool /usr/local/bin/promtool && rm -r $$d; } \
+	  || echo "no promtool here, and it cannot be installed: the tests of rules will skip"
 
 # Scanners have dependencies of their own, so they live in a room of their own. None asks the network.
 security: $(VENV)-scan/.installed ## bandit, local semgrep rules, secrets in the files
