@@ -100,6 +100,7 @@ class TestMachine:
     def test_prometheus_sees_both(self, machine: Machine) -> None:
         query = "http://127.0.0.1:9090/api/v1/query?query=sum(up{job=%22sluice%22})"
         machine.sh(f"until curl -gfsS '{query}' | grep -q ',\"2\"]'; do sleep 0.2; done")
+        assert "SluiceFeedDown" in machine.sh("curl -fsS http://127.0.0.1:9090/api/v1/rules")
 
     def test_one_that_is_killed_comes_back(self, machine: Machine) -> None:
         before = _main(machine)
