@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from app.api.protocol import StreamProtocol
 from app.domain.channel import Channel
 from app.domain.store import Store
 from app.hub.hub import Hub, HubOptions
@@ -28,7 +29,7 @@ from app.server import BACKLOG, NOT_SENT, STALL_MS, Server, bind, listen, reserv
 from app.telemetry import Metrics
 from tests.e2e import process
 from tests.e2e.gateway import free_port
-from tests.e2e.process import ROOT, clean_environment, opened, soon, staged
+from tests.e2e.process import ROOT, Stage, clean_environment, opened, soon, staged
 from tests.fakes.outlet import FakeOutlet
 from tests.oracle.sse import Dechunker, Reader
 
@@ -140,6 +141,42 @@ async def test_an_open_stream_keeps_nothing_of_its_request() -> None:
             assert "/v1/stream" not in paths
     finally:
         gc.enable()
+
+
+async def test_what_has_ended_leaves_nothing_to_the_garbage_collector() -> None:
+    """It is made to come seldom, so what waits for it is as good as lost."""
+    gc.disable()
+    try:
+        async with staged() as stage:
+            await stage.priced("1")
+            for path in ("/v1/lastprice/BTC_USDT", "/v1/nowhere", "/v1/ticker/BTC_USDT"):
+                async with opened(stage.url, path, accept="*/*") as answer:
+                    await answer.rest()
+            gc.collect()
+            async with stage.stream("lastprice:*") as stream:
+                await stream.data()
+            async with opened(stage.url, "/v1/lastprice/BTC_USDT", accept="*/*") as answer:
+                await answer.rest()
+            del stream, answer
+            await soon(lambda: alone(stage), "both are gone")
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = [one for one in gc.garbage if type(one).__module__.startswith(PARTS)]
+            assert not left, {type(one) for one in left}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+PARTS = ("app.api", "app.hub", "uvicorn", "starlette")
+
+
+async def alone(stage: Stage) -> bool:
+    """Whether the gateway has no stream, and no connection but the one that is asked over."""
+    status = (await stage.http.get("/v1/status")).json()
+    known = [one for one in gc.get_objects() if isinstance(one, StreamProtocol)]
+    return status["streams"]["open"] == 0 and sum(one in one.connections for one in known) == 1
 
 
 async def test_a_stream_over_http_1_0_ends_with_its_connection() -> None:

@@ -62,8 +62,9 @@ class ConnectionOutlet(asyncio.Protocol):
         self.owner.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client is gone; its owner, who knows this outlet, is let go."""
         self.owner.gone()
+        del self.owner
 
 
 class SendOutlet:

@@ -318,6 +318,12 @@ class StreamProtocol(HttpToolsProtocol):
         """The client is gone."""
         self._request_over()
         super().connection_lost(exc)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what leads back here: all of it would wait for the garbage collector, for hours."""
+        self.parser = self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins
+        self.pipeline.clear()
 
     def take(self) -> ConnectionOutlet | None:
         """Take the connection from uvicorn once a chunked response has begun; None if it is lost.
@@ -327,14 +333,14 @@ class StreamProtocol(HttpToolsProtocol):
         self.cycle.response_complete = True
         transport = self.transport
         if transport.is_closing():  # nobody will tell us again that it is lost
+            self._let_go()
             return None
         self._request_over()
         self.connections.discard(self)
         self._answer.flush()
         outlet = ConnectionOutlet(transport)
         transport.set_protocol(outlet)
-        # both lead back here, and would leave the whole request to the garbage collector
-        del self.parser, self.cycle
+        self._let_go()
         return outlet
 
 
