@@ -131,7 +131,8 @@ async def test_no_log_tells_a_ticket_and_an_eventsource_is_told_to_come_back(
     async with site(tmp_path, certificate) as (front, _, gateway), front.client() as client:
         secret = f"{STREAM}&ticket=planted"
         headers = {"accept": EVENT_STREAM, "referer": "https://localhost/?planted"}
-        assert "expired" in (await client.get(secret, headers=headers)).text
+        answer = await client.get(secret, headers=headers)
+        assert "expired" in answer.text
         await gateway.stop(signal.SIGKILL)
 
         away = await client.get(secret, headers=headers)
@@ -152,6 +153,7 @@ async def test_no_log_tells_a_ticket_and_an_eventsource_is_told_to_come_back(
         assert problem.json()["status"] == 503
         await soon(lambda: front.log.count('"path":"/v1/') == 3, front.log)
         assert "planted" not in front.log
+        assert f'"request_id":"{answer.headers["x-request-id"]}"' in front.log
 
 
 @pytest.mark.parametrize(
