@@ -1,8 +1,10 @@
 """When what was published is written: at once, or together with what follows within a short tick.
 
-A lone event is written at once. Writing is followed by a rest as long as it took, 20 ms at most;
-what is published meanwhile is collected and goes out at its end, one write for each client. So
-under pressure a write carries many events for the price of one, and other work has its turn.
+Writing owes a rest as long as it took the processor, and 20 ms may be owed: a lone event, or a few
+in a row, are written at once. Beyond that what is published is collected until so much is paid off,
+20 ms at most, and goes out in one write for each client. So under pressure a write carries many
+events for the price of one, and other work has its turn; a moment in which the processor was
+somebody else's is no pressure, and delays no event but those it struck.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from app.hub.groups import Groups
 from app.telemetry import Metrics
 
 REST = 0.02
-"""The longest rest, in seconds: what collecting adds to an event's age at most."""
+"""Seconds that may be owed, and the longest rest: what collecting adds at most to an age."""
 
 
 class Collector:
@@ -23,18 +25,26 @@ class Collector:
 
     ``sent`` is the position up to which everything has been put before the groups' members.
     ``told`` may be set to who is told of a write: the positions that it lies between, frames times
-    members, and the seconds it took.
+    members, and the seconds it took. ``cpu`` gives what the thread has had of the processor.
     """
 
     told: Callable[[Position, Position, int, float], None] | None = None
 
-    def __init__(self, groups: Groups, metrics: Metrics, *, on_written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        groups: Groups,
+        metrics: Metrics,
+        *,
+        on_written: Callable[[], None],
+        cpu: Callable[[], float] = time.thread_time,
+    ) -> None:
         self.sent = START
         self._groups = groups
         self._metrics = metrics
         self._on_written = on_written
+        self._cpu = cpu
         self._loop = asyncio.get_running_loop()
-        self._rested = 0.0
+        self._paid_off = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._head = START
         self._oldest = 0.0
@@ -48,7 +58,7 @@ class Collector:
             self.sent = self._head
         elif self._timer is None:
             self._oldest = entry.envelopes[0].received
-            rest = self._rested - self._loop.time()
+            rest = self._paid_off - REST - self._loop.time()
             if rest > 0:
                 self._timer = self._loop.call_later(rest, self.write)
             else:
@@ -62,13 +72,15 @@ class Collector:
         after, self.sent = self.sent, self._head
         if not self._groups.due:
             return
-        began = self._loop.time()
+        began, cpu = self._loop.time(), self._cpu()
         delivered, size = self._groups.write(began)
         self._metrics.deliveries.inc(delivered)
         self._metrics.stream_bytes.inc(size)
         self._metrics.delivery_age.observe(time.time() - self._oldest)
         ended = self._loop.time()
-        self._rested = ended + min(ended - began, REST)
+        # twice: the time of writing pays nothing off
+        paid_off = max(self._paid_off, began) + 2 * (self._cpu() - cpu)
+        self._paid_off = min(paid_off, ended + 2 * REST)
         if self.told is not None:
             self.told(after, self.sent, delivered, ended - began)
         self._on_written()

@@ -13,7 +13,7 @@ from tests.hub.place import BTC, ETH, Place, settle
 
 def write_for_long(place: Place) -> None:
     """As if the hub had just written for long: it rests from here on."""
-    place.hub.collector._rested = asyncio.get_running_loop().time() + REST
+    place.hub.collector._paid_off = asyncio.get_running_loop().time() + 2 * REST
 
 
 def update(place: Place, number: int) -> None:
