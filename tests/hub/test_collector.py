@@ -141,6 +141,19 @@ def test_the_age_of_a_delivery_counts_its_writing(
     assert counts == [0, 1]
 
 
+@pytest.mark.parametrize("desk", [0.008], indirect=True)
+def test_who_wants_to_know_of_a_write_is_told_what_it_held(desk: Desk) -> None:
+    told: list[tuple[str, str, int, float]] = []
+    desk.collector.told = lambda after, upto, frames, seconds: told.append(
+        (str(after), str(upto), frames, round(seconds, 6))
+    )
+    for number in (1, 2, 3, 4, 5):
+        desk.publish(number)
+    desk.pass_time(0.01)
+    assert told[0] == ("0-0", "7-1", 1, 0.008)
+    assert told[-1] == ("7-3", "7-5", 2, 0.008)
+
+
 @pytest.mark.parametrize("desk", [1.0], indirect=True)
 def test_however_long_the_writing_takes_the_rest_is_short(desk: Desk) -> None:
     desk.publish(1)
