@@ -104,7 +104,8 @@ async def test_a_stream_ends_with_its_token(tmp_path: Path) -> None:
 async def test_a_ticket_of_one_process_opens_one_stream_of_another(tmp_path: Path) -> None:
     async with scene(tmp_path) as (one, two, keys):
         key = Scene(one, two, keys).key("page", "--channels", "balance:*")
-        await soon(partial(reads, one, key))
+        for process in (one, two):
+            await soon(partial(reads, process, key))
         answer = await one.http.post("/v1/tickets", headers={"x-api-key": key})
         ticket = answer.json()["ticket"]
         target = f"/v1/stream?channels=balance:*&ticket={ticket}"
