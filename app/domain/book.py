@@ -15,11 +15,12 @@ ZERO = "0."
 """The characters of a number that is zero, however long it is written."""
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _key(price: str) -> str:
     """One text for each number, in the order of numbers: how many whole digits, then all digits.
 
-    The same few thousand prices come again and again, so it is remembered.
+    The same few thousand prices come again and again, so it is remembered; not much longer, as
+    prices wander and each one remembered is 220 bytes.
     """
     whole, _, fraction = price.partition(".")
     whole = whole.lstrip("0")
