@@ -189,14 +189,10 @@ class Sequencer:
 def _unheard(trades: list[Data], held: list[Data]) -> list[Data]:
     """The rows of ``trades`` that are not a replay of ``held`` (newest first).
 
-    Trades carry no id: rows older than the newest one held, or equal to one held of its second,
-    count as replayed.
+    Trades carry no id: rows older than the newest one held, or equal to one held, count as
+    replayed.
     """
     if not held:
         return trades
     last = held[0]["timestamp"]
-    return [
-        row
-        for row in trades
-        if row["timestamp"] > last or (row["timestamp"] == last and row not in held)
-    ]
+    return [row for row in trades if row["timestamp"] >= last and row not in held]

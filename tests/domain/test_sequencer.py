@@ -169,6 +169,13 @@ class TestTrades:
         nothing(sequencer, trades("X_Y", rows, continuity=2))
         assert one(sequencer, trades("X_Y", [row("3", time=102)], continuity=2))["gap"]
 
+    def test_a_replay_is_one_though_the_newest_held_is_not_the_latest(
+        self, sequencer: Sequencer
+    ) -> None:
+        rows = [row("1", time=100), row("2", time=102), row("3", time=101)]
+        one(sequencer, trades("X_Y", rows))
+        nothing(sequencer, trades("X_Y", rows, continuity=2))
+
     def test_a_trade_from_far_in_the_future_makes_nothing_after_it_a_replay(
         self, sequencer: Sequencer
     ) -> None:
