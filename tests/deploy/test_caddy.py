@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import httpx
 import pytest
 
 from tests.deploy.tools import DEPLOY, run, tool
+from tests.e2e.front import over_http2
 from tests.e2e.gateway import Running, exchange, free_port, gateway
-from tests.e2e.waiting import LIMIT, until
+from tests.e2e.waiting import until
 from tests.oracle.sse import Block, Reader
 
 pytestmark = pytest.mark.deploy
@@ -43,13 +43,7 @@ class Site:
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
         """A client of HTTP/2 that trusts Caddy's own authority, and comes from an address."""
-        transport = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(cafile=str(self.root)),
-            http1=False,
-            http2=True,
-            local_address=address,
-        )
-        return httpx.AsyncClient(base_url=self.url, transport=transport, timeout=LIMIT)
+        return over_http2(self.url, self.root, address)
 
 
 @asynccontextmanager

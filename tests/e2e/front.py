@@ -46,13 +46,18 @@ class Front:
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
         """A client that comes from an address, with one connection for all that it asks."""
-        transport = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(cafile=str(self.certificate)),
-            http1=False,
-            http2=True,
-            local_address=address,
-        )
-        return httpx.AsyncClient(base_url=self.url, transport=transport, timeout=LIMIT)
+        return over_http2(self.url, self.certificate, address)
+
+
+def over_http2(url: str, authority: Path, address: str) -> httpx.AsyncClient:
+    """A client that trusts an authority and comes from an address, over one connection."""
+    transport = httpx.AsyncHTTPTransport(
+        verify=ssl.create_default_context(cafile=str(authority)),
+        http1=False,
+        http2=True,
+        local_address=address,
+    )
+    return httpx.AsyncClient(base_url=url, transport=transport, timeout=LIMIT)
 
 
 def configure(folder: Path, certificate: tuple[Path, Path], gateways: Iterable[str]) -> int:
