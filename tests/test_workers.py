@@ -271,37 +271,34 @@ program.main()
 """
 
 
-async def test_serve_runs_its_own_command_line_as_workers(tmp_path: Path) -> None:
-    """The program of workers is the one that was called, on one port that was free."""
-    script = tmp_path / "without_redis.py"
+@asynccontextmanager
+async def both_serving(folder: Path) -> AsyncIterator[Site]:
+    """The product's own supervisor, whose workers need no Redis."""
+    script = folder / "without_redis.py"
     script.write_text(WITHOUT_REDIS)
     nowhere = on_exchange(
         f"http://127.0.0.1:{free_port()}", broker_url=f"redis://127.0.0.1:{free_port()}/0"
     )
-    async with command(
-        tmp_path, str(script), "serve", "--workers", "2", port=0, environment=nowhere
-    ) as supervisor:
-        two = Site(supervisor, tmp_path)
+    serve = (str(script), "serve", "--workers", "2")
+    async with command(folder, *serve, port=0, environment=nowhere) as supervisor:
+        two = Site(supervisor, folder)
         await soon(lambda: len(two.told("serving")) == 2, "both serve")
+        yield two
+
+
+async def test_serve_runs_its_own_command_line_as_workers(tmp_path: Path) -> None:
+    """The program of workers is the one that was called, on one port that was free."""
+    async with both_serving(tmp_path) as two:
         (port,) = {line["port"] for line in two.told("serving")}
         assert port > 0
-        assert await supervisor.stop() < 5
-        assert supervisor.process.returncode == 0
+        assert await two.supervisor.stop() < 5
+        assert two.supervisor.process.returncode == 0
         assert len(two.told("stopping")) == 2
 
 
 async def test_a_scrape_tells_of_all_workers(tmp_path: Path) -> None:
     """Whichever worker answers."""
-    script = tmp_path / "without_redis.py"
-    script.write_text(WITHOUT_REDIS)
-    nowhere = on_exchange(
-        f"http://127.0.0.1:{free_port()}", broker_url=f"redis://127.0.0.1:{free_port()}/0"
-    )
-    async with command(
-        tmp_path, str(script), "serve", "--workers", "2", port=0, environment=nowhere
-    ) as supervisor:
-        two = Site(supervisor, tmp_path)
-        await soon(lambda: len(two.told("serving")) == 2, "both serve")
+    async with both_serving(tmp_path) as two:
         port = two.told("serving")[0]["port"]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client:
 

@@ -18,6 +18,7 @@ from app.simulator import Options, Simulator
 from tests.e2e.gateway import ROOT, free_port
 from tests.e2e.process import Stage, clean_environment, run, settings_for, staged
 from tests.e2e.process import serving as gateway_in_loop
+from tests.e2e.terminal import read_until
 from tests.tail.gateway import Answer, serving
 
 pytestmark = pytest.mark.e2e
@@ -108,18 +109,6 @@ async def open_one(stage: Stage, terminal: int) -> bytes:
 
 def has(*any_of: bytes) -> Callable[[bytes], bool]:
     return lambda screen: any(one in screen for one in any_of)
-
-
-def read_until(terminal: int, done: Callable[[bytes], bool]) -> bytes:
-    """What a program writes to its terminal, until ``done`` or its end."""
-    screen = b""
-    while not done(screen):
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # how Linux tells that the other side is closed
-            break
-        screen += piece
-    return screen
 
 
 async def test_one_that_is_away_comes_back_on_the_terminal() -> None:

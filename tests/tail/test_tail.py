@@ -6,13 +6,14 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from app.tail import Screen, tail, write_lines
 from app.tail.events import Cut, Item, Message, Opened
+from tests.e2e.terminal import read_until
 from tests.tail.gateway import CUT, HOLD, Answer, block, price, problem, serving, status
 
 ROOT = Path(__file__).parents[2]
@@ -91,27 +92,15 @@ async def test_a_terminal_gets_the_live_view_and_is_left_in_order() -> None:
         ours, theirs = pty.openpty()
         process = await started(gateway.url, as_json=False, stdout=theirs)
         os.close(theirs)
-        seen = await asyncio.to_thread(_read_until, ours, lambda screen: b"1.60" in screen)
+        seen = await asyncio.to_thread(read_until, ours, lambda screen: b"1.60" in screen)
         process.terminate()
-        seen += await asyncio.to_thread(_read_until, ours, lambda _: False)
+        seen += await asyncio.to_thread(read_until, ours, lambda _: False)
         await process.communicate()
         os.close(ours)
     assert process.returncode == 0
     assert b"\x1b[?1049h" in seen  # the other screen
     assert seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in seen[-100:]
     assert "▲".encode() in seen
-
-
-def _read_until(terminal: int, done: Callable[[bytes], bool]) -> bytes:
-    """What a program writes to its terminal, until ``done`` or its end."""
-    screen = b""
-    while not done(screen):
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # how Linux tells that the other side is closed
-            break
-        screen += piece
-    return screen
 
 
 async def test_a_refusal_is_one_line_and_status_one(capsys: pytest.CaptureFixture[str]) -> None:
