@@ -7,11 +7,16 @@ server's to keep.
 """
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import Message, Scope
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app.api.guard import SECURITY
 from app.api.outlet import ConnectionOutlet
@@ -87,42 +92,62 @@ class Crowd:
         self._waiting.pop(one, None)
 
 
-class OneWrite:
-    """What uvicorn's answer has of its connection: its head waits for the body that comes at once.
+class OneWrite(RequestResponseCycle):
+    """uvicorn's answer to a request, but an answer that is whole is written at once.
 
-    uvicorn writes the two one after the other, and each is a call of the kernel. A head whose body
-    takes its time goes out in the next turn of the loop.
+    uvicorn writes the head before the body, and each is a call of the kernel; it also looks at each
+    field three times. So the head waits for what comes with it. A head whose body takes its time
+    goes out in the next turn of the loop.
     """
 
-    __slots__ = ("_begun", "_head", "_loop", "_transport", "is_closing")
+    _head: Message | None = None
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-        self._begun = False
-        self.is_closing = transport.is_closing
+    async def send(self, message: Message) -> None:  # type: ignore[override] # the same, by another name
+        """Keep a head, or another in its place; write what follows with it."""
+        if message["type"] == "http.response.start" and not self._begun:
+            self._head = message
+            asyncio.get_running_loop().call_soon(self.flush)
+            return
+        if self._head is not None:
+            if self._written(self._head, message):
+                return
+            self.flush()
+        await super().send(message)  # type: ignore[arg-type] # as above
 
-    def write(self, data: bytes) -> None:
-        """Keep the head, write what follows with it."""
-        if self._begun:
-            self._transport.write(self._head + data)
-            self._head = b""
-        else:
-            self._begun = True
-            self._head = data
-            self._loop.call_soon(self.flush)
+    @property
+    def _begun(self) -> bool:
+        """Whether a head can not wait: one is written, or bytes before it have not gone out."""
+        return self.response_started or self.flow.write_paused
 
     def flush(self) -> None:
-        """Write a head that waits."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
+        """Write a head that waits. uvicorn does so at once: nothing was written since it came."""
+        head, self._head = self._head, None
+        if head is not None:
+            with suppress(StopIteration):
+                super().send(head).send(None)  # type: ignore[arg-type] # as above
 
-    def close(self) -> None:
-        """Close the connection once everything is written."""
-        self.flush()
-        self._transport.close()
+    def _written(self, head: Message, last: Message) -> bool:
+        """Write an answer that is whole, if nothing about it is out of the ordinary."""
+        if last.get("more_body") or self.scope["method"] == "HEAD":
+            return False
+        if self.disconnected or self.access_log or not self.keep_alive:
+            return False
+        status, body = head["status"], last.get("body", b"")
+        fields = [*self.default_headers, *head["headers"]]
+        known = (b"content-length", b"%d" % len(body)) in fields or (status == 304 and not body)
+        if not known:
+            return False
+        lines = b"\r\n".join(map(b": ".join, fields))
+        broken = 0 in lines or not lines.count(b"\r") == lines.count(b"\n") == len(fields) - 1
+        if broken or b"connection: " in lines:  # uvicorn tells what is wrong, and closes
+            return False
+        self._head = None
+        self.transport.write(b"".join((STATUS_LINE[status], lines, b"\r\n\r\n", body)))
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.message_event.set()
+        self.on_response()
+        return True
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -133,7 +158,7 @@ class StreamProtocol(HttpToolsProtocol):
     """
 
     _late: asyncio.TimerHandle | None = None
-    _answer: OneWrite
+    cycle: OneWrite
     _came = 0
     _body = 0
     _wrong = HTTPStatus.BAD_REQUEST
@@ -194,8 +219,7 @@ class StreamProtocol(HttpToolsProtocol):
             if name == b"content-length" and int(value) > LONGEST_BODY:
                 self._stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         super().on_headers_complete()
-        self._answer = OneWrite(self.transport, self.loop)
-        self.cycle.transport = self._answer  # type: ignore[assignment] # all that an answer uses
+        self.cycle.__class__ = OneWrite  # uvicorn does not say which class it makes
         if getattr(self.app_state.get("hub"), "draining", False):
             self.answer_last()
 
@@ -330,6 +354,9 @@ class StreamProtocol(HttpToolsProtocol):
 
         uvicorn believes the response complete, and forgets the connection.
         """
+        if not self._answering:
+            return None
+        self.cycle.flush()
         self.cycle.response_complete = True
         transport = self.transport
         if transport.is_closing():  # nobody will tell us again that it is lost
@@ -337,7 +364,6 @@ class StreamProtocol(HttpToolsProtocol):
             return None
         self._request_over()
         self.connections.discard(self)
-        self._answer.flush()
         outlet = ConnectionOutlet(transport)
         transport.set_protocol(outlet)
         self._let_go()

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -114,7 +115,8 @@ async def test_a_head_is_written_with_its_body_if_that_comes_at_once(*, slow: bo
         await send(body(b"hello", more=False))
 
     with listen("127.0.0.1", 0) as sock:
-        server = uvicorn.Server(uvicorn.Config(app, http=Spying, lifespan="off", log_config=None))
+        config = uvicorn.Config(app, http=Spying, lifespan="off", log_config=None, access_log=False)
+        server = uvicorn.Server(config)
         async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server._serve([sock]))
             reader, writer = await asyncio.open_connection(*sock.getsockname())
@@ -127,6 +129,115 @@ async def test_a_head_is_written_with_its_body_if_that_comes_at_once(*, slow: bo
             server.should_exit = True
             await serving
     assert len(spied[0].written) == (4 if slow else 2)
+
+
+LENGTH = (b"content-length", b"5")
+ANSWERS: dict[str, tuple[int, list[tuple[bytes, bytes]], bytes]] = {
+    "whole": (200, [LENGTH, (b"etag", b'"1-0"')], b"hello"),
+    "not modified": (304, [(b"etag", b'"1-0"')], b""),
+    "not modified, yet told": (304, [(b"etag", b'"1-0"')], b"hello"),
+    "empty": (204, [], b""),
+    "chunked": (200, [], b"hello"),
+    "last": (200, [LENGTH, (b"connection", b"close")], b"hello"),
+    "too short": (200, [LENGTH], b"hell"),
+    "too long": (200, [LENGTH], b"hello!"),
+    "value in two lines": (200, [LENGTH, (b"x", b"1\r\nset-cookie: y")], b"hello"),
+    "value with a line's end": (200, [LENGTH, (b"x", b"1\n")], b"hello"),
+    "value with a null": (200, [LENGTH, (b"x", b"1\0")], b"hello"),
+}
+REQUESTS = {
+    "get": b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "head": b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "old": b"GET / HTTP/1.0\r\n\r\n",
+    "last": b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    "continue": b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n.",
+}
+
+
+async def _answers(protocol: type[HttpToolsProtocol], request: bytes) -> dict[str, bytes]:
+    """What follows a request for each answer, and one for another behind it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path"].removeprefix("/").replace("-", " ")
+        if name in ANSWERS:
+            status, fields, content = ANSWERS[name]
+            await send({"type": "http.response.start", "status": status, "headers": fields})
+            await send(body(content, more=False))
+            await receive()
+        else:
+            await PlainTextResponse("bye")(scope, receive, send)
+
+    said = {}
+    with listen("127.0.0.1", 0) as sock:
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+        )
+        server = uvicorn.Server(config)
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            for name in ANSWERS:
+                reader, writer = await asyncio.open_connection(*sock.getsockname())
+                path = name.replace(" ", "-").encode()
+                writer.write(request.replace(b"/", b"/" + path, 1))
+                writer.write(b"GET /bye HTTP/1.1\r\nconnection: close\r\n\r\n")
+                said[name] = await reader.read()
+                writer.close()
+            server.should_exit = True
+            await serving
+    return said
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+async def test_what_is_written_is_what_uvicorn_would_write(request_: bytes) -> None:
+    expected = await _answers(HttpToolsProtocol, request_)
+    assert expected["whole"].startswith(b"HTTP/1.1 ")
+    assert await _answers(StreamProtocol, request_) == expected
+
+
+async def test_a_connection_that_is_lost_is_not_had() -> None:
+    taken = asyncio.get_running_loop().create_future()
+
+    async def app(scope: Scope, receive: Receive, _send: Send) -> None:
+        held = connection(scope)
+        assert held is not None
+        await receive()
+        writer.close()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        taken.set_result(held.take())
+
+    with listen("127.0.0.1", 0) as sock:
+        config = uvicorn.Config(app, http=StreamProtocol, lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            _, writer = await asyncio.open_connection(*sock.getsockname())
+            writer.write(REQUESTS["get"])
+            assert await taken is None
+            server.should_exit = True
+            await serving
+
+
+async def test_an_answer_that_fails_behind_its_head_is_an_error() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
+        raise OSError
+
+    with listen("127.0.0.1", 0) as sock:
+        config = uvicorn.Config(app, http=StreamProtocol, lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            async with httpx.AsyncClient(trust_env=False) as http:
+                answer = await http.get(f"http://127.0.0.1:{sock.getsockname()[1]}/")
+            assert answer.status_code == 500
+            server.should_exit = True
+            await serving
 
 
 async def test_a_stream_among_requests_sent_at_once_is_served() -> None:
