@@ -112,9 +112,7 @@ def create_app(
         app.include_router(router)
     problems.install(app)
     schemas.install(app)
-    app.add_middleware(FastPath)
-    app.add_middleware(Limiter)  # stands before it
-    front: ASGIApp = app.build_middleware_stack()
+    front: ASGIApp = Limiter(FastPath(app.build_middleware_stack()))
     if settings.cors_origins:
         front = Cors(front, origins=settings.cors_origins)
     hosts = settings.allowed_hosts or (bound, "localhost", "127.0.0.1")

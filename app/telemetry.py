@@ -1,5 +1,10 @@
 """What the gateway counts of itself: every metric by its name."""
 
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Iterator
+from itertools import accumulate
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -9,9 +14,54 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 SOON = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 """Bounds of what should take milliseconds, in seconds."""
+
+
+class Requests(Collector):
+    """The requests that were answered, by the routes' templates.
+
+    Every request is counted, in one thread: plain numbers cost a quarter of what the library's do,
+    each of which has a lock.
+    """
+
+    def __init__(self) -> None:
+        self._answered = Counts[tuple[str, int]]()
+        self._took: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def count(self, route: str, status: int, seconds: float | None) -> None:
+        """One more; ``seconds`` until the head of its answer, None if that says nothing."""
+        self._answered[route, status] += 1
+        if seconds is not None:
+            if route not in self._took:
+                self._took[route] = [0] * (len(SOON) + 1)
+                self._seconds[route] = 0.0
+            self._took[route][bisect_left(SOON, seconds)] += 1
+            self._seconds[route] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """The two families."""
+        answered = CounterMetricFamily(
+            "sluice_http_requests", "HTTP requests answered", labels=("route", "status")
+        )
+        for (route, status), count in self._answered.items():
+            answered.add_metric((route, str(status)), count)
+        yield answered
+        took = HistogramMetricFamily(
+            "sluice_http_request_seconds",
+            "From a request to the head of its answer; not of requests that were to wait",
+            labels=("route",),
+        )
+        bounds = [*map(floatToGoString, SOON), "+Inf"]
+        for route, counts in self._took.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            took.add_metric((route,), buckets, self._seconds[route])
+        yield took
 
 
 class Metrics:
@@ -76,12 +126,8 @@ class Metrics:
         )
         self.terms = counter("sluice_lease_terms", "Times that this process has come to lead")
         self.leading = gauge("sluice_lease_held", "Whether this process leads")
-        self.requests = counter("sluice_http_requests", "HTTP requests answered", "route", "status")
-        self.request_seconds = histogram(
-            "sluice_http_request_seconds",
-            "From a request to the head of its answer; not of requests that were to wait",
-            "route",
-        )
+        self.requests = Requests()
+        self.registry.register(self.requests)
         self.refused = counter(
             "sluice_http_refused", "Requests and connections refused before any route", "reason"
         )

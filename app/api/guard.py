@@ -7,18 +7,15 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from time import perf_counter
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.client import client_of
-from app.api.problems import problem
+from app.api.problems import failure, problem
 from app.api.request_id import FIELD, identify
 from app.errors import MalformedRequest, NotReady
 from app.logs import REQUEST, logger
-from app.telemetry import Metrics
 
 log = logger("request")
 _verbose = logging.getLogger("request").isEnabledFor
@@ -98,13 +95,16 @@ class Guard:
             if status:
                 raise
             await _LEAVING(scope, receive, guarded)  # the server would say 500, in plain text
+        except Exception:
+            if not status:
+                await failure()(scope, receive, guarded)
+            raise
         finally:
             if not status:
                 # a client that went before it was answered
                 status = 500
                 _count(scope, status)
-            if status >= 400 or _verbose(logging.DEBUG):
-                _tell(scope, status, perf_counter() - began)
+            _tell(scope, status, perf_counter() - began)
 
     def _accepts(self, path: str, hosts: list[bytes]) -> bool:
         if self._any or path in EXEMPT:
@@ -140,10 +140,8 @@ def _count(scope: Scope, status: int, duration: float | None = None) -> None:
     metrics = scope.get("state", {}).get("metrics")
     if metrics is None:
         return
-    requests, seconds = _meters(metrics, template(scope), status)
-    requests.inc()
-    if duration is not None and WAIT not in scope["query_string"]:
-        seconds.observe(duration)
+    waited = duration is None or WAIT in scope["query_string"]
+    metrics.requests.count(template(scope), status, None if waited else duration)
 
 
 def _tell(scope: Scope, status: int, duration: float) -> None:
@@ -151,6 +149,8 @@ def _tell(scope: Scope, status: int, duration: float) -> None:
 
     Neither path nor query stand in it: what a client wrote there may be secret.
     """
+    if status < 400 and not _verbose(logging.DEBUG):
+        return
     level = logging.DEBUG if status < 400 else logging.INFO if status < 500 else logging.WARNING
     log.log(
         level,
@@ -167,8 +167,3 @@ def template(scope: Scope) -> str:
     """The route that answers a request; ``none`` where there is none, or none was asked yet."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else "none"
-
-
-@lru_cache
-def _meters(metrics: Metrics, path: str, status: int) -> tuple[Counter, Histogram]:
-    return metrics.requests.labels(path, status), metrics.request_seconds.labels(path)

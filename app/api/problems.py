@@ -79,6 +79,11 @@ async def _answer(_request: Request, error: Exception) -> Response:
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
+    return failure()
+
+
+def failure() -> Response:
+    """The answer to a bug of ours."""
     return _plain(500, "", {})
 
 

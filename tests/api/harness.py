@@ -127,9 +127,8 @@ class Gateway:
             self.app.include_router(room.router)
         problems.install(self.app)
         schemas.install(self.app)
-        self.app.add_middleware(FastPath, most=most)
-        self.app.add_middleware(Limiter)
-        self.app.middleware_stack = Guard(self.app.build_middleware_stack(), allowed_hosts=hosts)
+        front = Limiter(FastPath(self.app.build_middleware_stack(), most=most))
+        self.app.middleware_stack = Guard(front, allowed_hosts=hosts)
         self._stack: ASGIApp = self.app
         if loaded:
             self.load()
