@@ -1,7 +1,6 @@
 """``sluice check``: whether this installation can do its work, a line for everything about it."""
 
 import ipaddress
-import os
 import resource
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -72,7 +71,7 @@ async def check(settings: Settings, *, host: str = "127.0.0.1", workers: int = 1
 
 
 async def _names(_: Installation) -> Found:
-    for name in unknown_settings(os.environ):
+    for name in unknown_settings():
         yield Finding(name, "there is no such setting")
 
 

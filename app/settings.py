@@ -1,6 +1,6 @@
 """The settings: from ``SLUICE_*`` environment variables or a ``.env`` file, checked all at once."""
 
-from collections.abc import Mapping
+import os
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from app.api.rate import Rate
 from app.bus.link import Address
@@ -242,12 +242,11 @@ CLIENT_VARIABLE = "SLUICE_CLIENT_KEY"
 it."""
 
 
-def unknown_settings(environ: Mapping[str, str]) -> list[str]:
-    """The ``SLUICE_*`` variables that set nothing: misspelt, most likely."""
+def unknown_settings() -> list[str]:
+    """The ``SLUICE_*`` variables that set nothing, here or in ``.env``: misspelt, most likely."""
     known = {CLIENT_VARIABLE, *(f"SLUICE_{name}".upper() for name in Settings.model_fields)}
-    return sorted(
-        name for name in environ if name.startswith("SLUICE_") and name.upper() not in known
-    )
+    given = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)}
+    return sorted(name for name in given - known if name.startswith("SLUICE_"))
 
 
 class SettingsError(Exception):

@@ -181,6 +181,19 @@ async def test_where_the_keys_of_tokens_come_from(options: Options) -> None:
         assert problem.startswith(f"SLUICE_JWT_JWKS_URL: no keys from {silent}: ")
 
 
+async def test_a_misspelt_variable_is_named_wherever_it_stands(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLUICE_HISTROY", "5")
+    (tmp_path / ".env").write_text("SLUICE_DRIAN=5\nexport SLUICE_DRAIN=5\nANOTHERS=1\n")
+    async with Simulator(options) as exchange:
+        assert await check(installed(exchange)) == [
+            "SLUICE_DRIAN: there is no such setting",
+            "SLUICE_HISTROY: there is no such setting",
+        ]
+
+
 async def test_the_command_tells_warnings_from_what_is_wrong(
     options: Options,
 ) -> None:
