@@ -23,7 +23,7 @@ groups:
     rules:
       - {alert: Down, expr: "up == 0", annotations: {summary: "{{ $labels.instance }}"}}
 """
-ALL = {
+ALL: dict[str, Any] = {
     "role": "serve",
     "apiKeysSecret": "sluice-keys",
     "settings": {"SLUICE_HISTORY": "1000000", "SLUICE_ANONYMOUS": "none"},
@@ -192,6 +192,18 @@ def test_an_ingress_wants_to_know_its_host_and_whom_to_believe(folder: Path) -> 
     assert "ingress.host:" in template(folder, values, status=1)
 
 
+def test_an_ingress_has_the_operators_annotation_where_it_is_the_charts_too(folder: Path) -> None:
+    name = "nginx.ingress.kubernetes.io/proxy-read-timeout"
+    ingress = ALL["ingress"] | {"annotations": {name: "7200"}}
+    rendered = template(folder, ALL | {"ingress": ingress})
+    assert rendered.count(f"{name}:") == 1
+    assert f'{name}: "7200"' in rendered
+
+
+def test_what_only_feeds_takes_no_ingress(folder: Path) -> None:
+    assert "ingress.enabled:" in template(folder, ALL | {"role": "feed"}, status=1)
+
+
 def test_secrets_come_by_reference_alone(folder: Path, full: Documents) -> None:
     secret = {
         f"SLUICE_{name.upper()}"
@@ -224,7 +236,7 @@ def test_the_network_policy(full: Documents) -> None:
     names, redis, outside, more = spec["egress"]
     assert {one["port"] for one in names["ports"]} == {53}
     assert redis["ports"] == [{"port": 6379}]
-    assert redis["to"] == ALL["networkPolicy"]["redis"]  # type: ignore[index] # a dictionary
+    assert redis["to"] == ALL["networkPolicy"]["redis"]
     assert outside["ports"] == [{"port": 443}]
     assert "169.254.0.0/16" in outside["to"][0]["ipBlock"]["except"]
     assert more["ports"] == [{"port": 8443}]
