@@ -102,6 +102,11 @@ class TestMachine:
         machine.sh(f"until curl -gfsS '{query}' | grep -q ',\"2\"]'; do sleep 0.2; done")
         assert "SluiceFeedDown" in machine.sh("curl -fsS http://127.0.0.1:9090/api/v1/rules")
 
+    def test_a_process_tells_of_its_files_and_its_memory(self, machine: Machine) -> None:
+        told = machine.sh("curl -fsS 127.0.0.1:8001/metrics")
+        for name in ("process_open_fds", "process_max_fds", "process_resident_memory_bytes"):
+            assert re.search(rf"^{name} \d", told, re.MULTILINE)
+
     def test_one_that_is_killed_comes_back(self, machine: Machine) -> None:
         before = _main(machine)
         machine.sh("systemctl kill --signal KILL sluice@8001")
