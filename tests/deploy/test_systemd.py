@@ -11,6 +11,10 @@ from tests.deploy.machine import Machine, needed
 from tests.deploy.tools import DEPLOY, ROOT, run
 
 UNIT = DEPLOY / "systemd" / "sluice@.service"
+CHAPTER = "systemd without containers"
+ENVIRONMENT = "/etc/sluice/sluice.env"
+NOBODY_THERE = "SLUICE_BROKER_URL=redis://127.0.0.1:1/0?protocol=3&socket_timeout=1"
+"""To a shell that is something else."""
 EXPOSED = 15
 """How exposed the service may be, of 100, as `systemd-analyze security` counts."""
 EXCHANGE = """
@@ -58,7 +62,7 @@ def blocks_of(chapter: str) -> list[str]:
 def _machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine after every command of the chapter."""
     needed()
-    packages, programs, *blocks = blocks_of("systemd without containers")
+    packages, programs, *blocks = blocks_of(CHAPTER)
     folder = tmp_path_factory.mktemp("machine")
     machine = Machine(folder / "root")
     wanted = packages.replace("\\\n", " ").split()
@@ -106,6 +110,14 @@ class TestMachine:
         told = machine.sh("curl -fsS 127.0.0.1:8001/metrics")
         for name in ("process_open_fds", "process_max_fds", "process_resident_memory_bytes"):
             assert re.search(rf"^{name} \d", told, re.MULTILINE)
+
+    def test_the_check_reads_the_settings_as_systemd_does(self, machine: Machine) -> None:
+        (check,) = (block for block in blocks_of(CHAPTER) if "/bin/sluice check" in block)
+        machine.sh(
+            f"cp -p {ENVIRONMENT} {ENVIRONMENT}.kept; echo '{NOBODY_THERE}' >> {ENVIRONMENT}"
+        )
+        told = machine.sh(f"! {{ {check}}}; cp -p {ENVIRONMENT}.kept {ENVIRONMENT}")
+        assert "SLUICE_BROKER_URL: " in told
 
     def test_one_that_is_killed_comes_back(self, machine: Machine) -> None:
         before = _main(machine)
