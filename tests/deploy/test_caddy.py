@@ -15,6 +15,7 @@ import pytest
 from tests.deploy.tools import DEPLOY, run, tool
 from tests.e2e.front import over_http2
 from tests.e2e.gateway import Running, exchange, free_port, gateway
+from tests.e2e.process import EVENT_STREAM
 from tests.e2e.waiting import until
 from tests.oracle.sse import Block, Reader
 
@@ -155,11 +156,29 @@ async def test_answers_are_compressed_and_what_is_private_stays_so(tmp_path: Pat
         assert "planted" not in front.log.read_text()
 
 
-async def test_without_a_gateway_no_secret_is_logged(tmp_path: Path) -> None:
+async def test_without_a_gateway_no_secret_is_logged_and_an_eventsource_is_told_to_come_back(
+    tmp_path: Path,
+) -> None:
     async with site(tmp_path) as front, front.client() as client:
         await front.gateway.end(signal.SIGKILL)
-        await client.get("/v1/status?ticket=planted", headers=PLANTED)
+        headers = PLANTED | {"accept": EVENT_STREAM}
+        async with asyncio.TaskGroup() as tasks:
+            asked = client.get(f"{TICKERS}&ticket=planted", headers=headers)
+            following = tasks.create_task(asked)
+            problem = await client.get("/v1/status?ticket=planted", headers=PLANTED)
+            stream = await following
+        assert stream.status_code == 200
+        assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
+        (block,) = Reader().feed(stream.content)
+        assert block.event == "gateway"
+        assert block.json() == {"type": "bye", "reason": "overload", "retry": block.retry}
+        assert block.retry in range(5000, 15000)
+
+        assert problem.status_code == problem.json()["status"] == 503
+        assert problem.headers["content-type"] == "application/problem+json"
+        assert int(problem.headers["retry-after"]) > 0
         await until(
-            lambda: '"logger":"http.log.error' in front.log.read_text(), front.log.read_text
+            lambda: front.log.read_text().count('"logger":"http.log.error') == 2,
+            front.log.read_text,
         )
         assert "planted" not in front.log.read_text()
