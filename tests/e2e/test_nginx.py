@@ -1,5 +1,8 @@
 """nginx in front of the gateway, by ``deploy/nginx``: TLS, HTTP/2, streams that lose nothing."""
 
+import os
+import re
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -32,6 +35,7 @@ pytestmark = [
 
 CHANNEL = "lastprice:BTC_USDT"
 STREAM = following(CHANNEL)
+DEBIANS = Path("/etc/nginx/nginx.conf")
 
 
 @asynccontextmanager
@@ -72,6 +76,38 @@ def test_nginx_finds_nothing_wrong(tmp_path: Path, certificate: tuple[Path, Path
     words = [str(NGINX), "-t", "-q", "-c", str(tmp_path / "nginx.conf")]
     told = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+def tried(configuration: Path) -> str:
+    """What nginx says to a configuration where a process has the usual 1024 descriptors."""
+    words = f"ulimit -Sn 1024; exec {NGINX} -t -c {configuration}"
+    told = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    return told.stderr
+
+
+def test_there_are_descriptors_for_all_connections(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    configure(tmp_path, certificate, ["http://127.0.0.1:1"])
+    assert "worker_connections exceed" not in tried(tmp_path / "nginx.conf")
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not DEBIANS.exists(), reason="not root, or no nginx of Debian's here"
+)
+def test_so_there_are_on_a_machine_set_up_by_the_guide(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    (words,) = re.findall(rf"^sed (?:(?!^sed ).)*? {DEBIANS}$", guide, re.MULTILINE | re.DOTALL)
+    here = tmp_path / "nginx.conf"
+    shutil.copy(DEBIANS, here)
+    subprocess.run(["sh", "-euc", words.replace(str(DEBIANS), str(here))], check=True)
+    tried(here)
+    (descriptors, connections) = (
+        int(re.findall(rf"^\s*{name} (\d+);$", here.read_text(), re.MULTILINE)[0])
+        for name in ("worker_rlimit_nofile", "worker_connections")
+    )
+    assert descriptors > connections >= 10000
 
 
 async def test_an_event_comes_at_once_and_a_stream_is_resumed(
