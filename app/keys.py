@@ -66,7 +66,7 @@ def show(file: File = None) -> None:
 def revoke(
     key: Annotated[str, typer.Argument(help="The key's id or name, as listed.")], file: File = None
 ) -> None:
-    """Take keys out: a running gateway refuses them, and ends their streams, in seconds."""
+    """Take keys out: a gateway on this file refuses them, and ends their streams, in seconds."""
     try:
         with keys.changed(_path(file)) as known:
             left = [one for one in known if key not in {one.id, one.name}]

@@ -132,17 +132,20 @@ class TestMachine:
         assert machine.sh("systemctl show --property Result --value sluice@8002") == "success\n"
         machine.sh("systemctl start sluice@8002")
 
-    def test_api_keys_are_handed_in(self, machine: Machine) -> None:
+    def test_keys_are_handed_in_and_taken_away_by_a_restart(self, machine: Machine) -> None:
         """The last block of the chapter made the file; it counts from the next start on."""
-        key = machine.sh(
-            "SLUICE_API_KEYS_FILE=/etc/sluice/keys.json"
-            " /opt/sluice/bin/sluice keys create --name test --scopes market"
-        ).strip()
-        machine.sh("systemctl restart sluice@8001")
-        machine.sh("until curl -fsS '127.0.0.1:8001/readyz?for=traffic'; do sleep 0.2; done")
+        keys = "SLUICE_API_KEYS_FILE=/etc/sluice/keys.json /opt/sluice/bin/sluice keys"
+        again = (
+            "systemctl restart sluice@8001;"
+            " until curl -fsS '127.0.0.1:8001/readyz?for=traffic'; do sleep 0.2; done"
+        )
         asked = "curl -sS -o /dev/null -w '%{http_code}' 127.0.0.1:8001/v1/markets -H X-API-Key:"
+        key = machine.sh(f"{keys} create --name test --scopes market").strip()
+        machine.sh(again)
         assert machine.sh(f"{asked}unknown") == "401"
         assert machine.sh(f"{asked}{key}") == "200"
+        machine.sh(f"{keys} revoke test; {again}")
+        assert machine.sh(f"{asked}{key}") == "401"
 
     def test_settings_that_are_wrong_are_not_tried_again(self, machine: Machine) -> None:
         machine.sh("echo SLUICE_HISTORY=none >> /etc/sluice/sluice.env")
