@@ -161,6 +161,7 @@ class StreamProtocol(HttpToolsProtocol):
     cycle: OneWrite
     _came = 0
     _body = 0
+    _underway = False
     _wrong = HTTPStatus.BAD_REQUEST
     _lingering = False
 
@@ -180,14 +181,15 @@ class StreamProtocol(HttpToolsProtocol):
             if self._came > LINGER_BYTES:
                 self.transport.abort()
             return
-        if not self._answering:  # even an empty line, which begins no request, ends the idle time
-            self._await_request()
         left = LONGEST_HEAD - self._came
         self._came += len(data)
         if len(data) <= left:
             super().data_received(data)
         else:
             self._read_in_two(data, left)
+        # what came whole needs no timer; even an empty line has ended uvicorn's own
+        if self._underway or not self._answering:
+            self._await_request()
 
     def _read_in_two(self, data: bytes, left: int) -> None:
         """Read what the request may still have, and the rest if that ends it."""
@@ -205,7 +207,7 @@ class StreamProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: {"protocol": self}}
         self._body = 0
-        self._await_request()
+        self._underway = True
 
     def on_url(self, url: bytes) -> None:
         """Read a part of the target; one that is too long is not kept."""
@@ -233,6 +235,7 @@ class StreamProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request came in time."""
         self._came = 0
+        self._underway = False
         self._request_over()
         self.cycle.more_body = False  # also if it is answered already, which uvicorn leaves out
         super().on_message_complete()
@@ -315,7 +318,7 @@ class StreamProtocol(HttpToolsProtocol):
         self._late = self.loop.call_later(LINGER, self.transport.abort)
 
     def _await_request(self) -> None:
-        if self._late is None:
+        if self._late is None and not self.transport.is_closing():
             self._late = self.loop.call_later(HEAD_TIME, self._too_slow)
             self._crowd.enter(self)
 
