@@ -16,6 +16,8 @@ from app.main import rest_of
 from app.rights.jwks import JwksUnreadable, fetched
 from app.rights.keys import KeysUnreadable
 from app.rights.keys import read as read_keys
+from app.rights.rights import Rights
+from app.rights.vault import Shared, Vault
 from app.server import bind
 from app.settings import MEMORY, Settings, unknown_settings
 from app.upstream.connection import SocketOptions, open_socket, socket_url
@@ -175,10 +177,29 @@ async def _broker(one: Installation) -> Found:
     try:
         async for trouble in troubles(link):
             yield Finding("SLUICE_BROKER_URL", trouble.text, trouble.grave)
+        if one.settings.role != "feed":
+            async for finding in _deposits(link):
+                yield finding
     except BrokerUnavailable as error:
         yield Finding("SLUICE_BROKER_URL", f"{link.address} cannot be used: {error}")
     finally:
         await link.close()
+
+
+async def _deposits(link: Link) -> Found:
+    """Whether tickets and sessions can be kept, which wants rights of its own to Redis."""
+    vault, nothing = Vault(Shared(link)), Rights(frozenset())
+    try:
+        ticket, _ = await vault.deposit("ticket", nothing, 1)
+        await vault.redeem(ticket)
+        session, _ = await vault.deposit("session", nothing, 1)
+        await vault.end(session)
+    except BrokerUnavailable as error:
+        yield Finding(
+            "SLUICE_BROKER_URL",
+            f"{link.address} keeps no tickets and sessions: {error}: give this user the keys "
+            "~{sluice}:ticket:* and ~{sluice}:session:*",
+        )
 
 
 async def _socket(one: Installation) -> Found:

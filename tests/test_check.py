@@ -282,3 +282,12 @@ class TestBroker:
         await redis.ask("ACL", "SETUSER", user, *line.replace(">…", f">{KEY}").split())
         url = f"redis://{user}:{KEY}@127.0.0.1:{redis.port}/0"
         assert await self.check(options, url, role=role) == []
+
+    async def test_a_user_that_may_not_keep_tickets(self, options: Options, redis: Server) -> None:
+        keys = ("%R~{sluice}:*", "~{sluice}:probe", "~{sluice}:events:*", "&*")
+        await redis.ask("ACL", "SETUSER", "poor", "on", f">{KEY}", *keys, "+@all")
+        url = f"redis://poor:{KEY}@127.0.0.1:{redis.port}/0"
+        (problem,) = await self.check(options, url, role="serve")
+        assert "keeps no tickets and sessions: NoPermissionError" in problem
+        assert "~{sluice}:ticket:* and ~{sluice}:session:*" in problem
+        assert await self.check(options, url, role="feed") == []

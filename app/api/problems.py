@@ -21,7 +21,9 @@ from app.errors import (
     NotReady,
     UpstreamUnavailable,
 )
-from app.logs import redact
+from app.logs import logger, redact
+
+log = logger("problems")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -72,6 +74,7 @@ async def _answer(_request: Request, error: Exception) -> Response:
         case UpstreamUnavailable():
             return problem(NotReady("the exchange cannot be asked now", retry_after=_RETRY_AFTER))
         case BrokerUnavailable():
+            log.warning("no broker for a request", reason=str(error))
             return problem(NotReady("the broker cannot be reached now", retry_after=_RETRY_AFTER))
         case HTTPException():
             return _plain(error.status_code, error.detail, dict(error.headers or {}))

@@ -21,6 +21,7 @@ from app.errors import (
     UnknownChannel,
     UpstreamUnavailable,
 )
+from app.logs import configure_logging
 from tests.api.harness import Gateway, is_problem
 
 ERRORS = [
@@ -91,6 +92,17 @@ async def test_what_is_away_is_503(error: Exception) -> None:
         response = await client.get("/")
     assert "inside" not in is_problem(response, 503, "not ready")
     assert response.headers["retry-after"] == "2"
+
+
+async def test_only_the_log_tells_why_the_broker_could_not_be_asked(
+    capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> None:
+    configure_logging("json")
+    async with failing(BrokerUnavailable("NOPERM no permissions")) as client:
+        await client.get("/")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["level"]) == ("no broker for a request", "warning")
+    assert line["reason"] == "NOPERM no permissions"
 
 
 async def test_a_bug_is_500_and_tells_nothing() -> None:
