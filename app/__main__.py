@@ -83,7 +83,7 @@ def serve(
             return await run_server(settings, sock)
         # the same command line again; of an option given twice the last counts
         again = [sys.executable, *sys.orig_argv[1:], "--port", str(sock.getsockname()[1])]
-        with TemporaryDirectory(prefix="sluice-") as folder:
+        with _folder() as folder:
             return await Supervisor(
                 lambda number: [*again, "--worker", f"{folder}/{number}"], workers
             ).run()
@@ -213,6 +213,18 @@ def _settings() -> Settings:
 def _refuse(message: str) -> NoReturn:
     sys.stderr.write(f"{message}\n")
     raise typer.Exit(2)
+
+
+def _folder() -> TemporaryDirectory[str]:
+    """Where workers are to have their sockets."""
+    try:
+        return TemporaryDirectory(prefix="sluice-")
+    except OSError as error:
+        _refuse(
+            "--workers above 1 needs a temporary directory for their sockets "
+            f"({error.strerror}): let one be written to, such as a tmpfs on /tmp, or name one in "
+            "TMPDIR"
+        )
 
 
 def _finish(work: Coroutine[Any, Any, int]) -> None:

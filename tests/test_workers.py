@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -19,8 +20,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.workers import restarts
-from tests.e2e.gateway import free_port
-from tests.e2e.process import Command, command, on_exchange, run, soon
+from tests.e2e.gateway import ROOT, free_port
+from tests.e2e.process import Command, clean_environment, command, on_exchange, run, soon
+
+FULL = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+runpy.run_module("app", run_name="__main__")
+"""
+"""The product, where not a byte can be written to a file."""
 
 SUPERVISOR = """
 import itertools
@@ -319,6 +327,23 @@ async def test_a_scrape_tells_of_all_workers(tmp_path: Path) -> None:
             async with client.stream("GET", "/v1/stream?channels=ticker:*") as stream:
                 assert stream.status_code == 200
                 assert sum((await scraped("sluice_streams_open")).values()) == 1
+
+
+def test_workers_need_a_place_for_their_sockets() -> None:
+    """Where no file can be written, as in a container with nothing but a read-only root."""
+    refused = subprocess.run(
+        [sys.executable, "-c", FULL, "serve", "--workers", "2", "--port", "0"],
+        cwd=ROOT,
+        env=clean_environment({"SLUICE_BROKER_URL": "redis://127.0.0.1:1/0"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("--workers above 1 needs a temporary directory for their sockets (No")
+    assert "TMPDIR" in line
 
 
 def test_workers_need_a_broker_of_their_own() -> None:
