@@ -3,6 +3,10 @@
 from collections import Counter
 
 from app.errors import TooManyStreams
+from app.logs import logger
+from app.telemetry import Metrics
+
+log = logger("admission")
 
 
 class Admission:
@@ -41,3 +45,9 @@ class Admission:
         self._open[client] -= 1
         if not self._open[client]:
             del self._open[client]
+
+
+def refused(error: TooManyStreams, client: str, metrics: Metrics) -> None:
+    """Count what was turned away, and tell who it was."""
+    metrics.refused.labels("streams").inc()
+    log.info("request refused", reason="streams", status=error.status, client=client)

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from starlette.types import Receive, Scope
 
+from app.api.admission import refused
 from app.api.client import client_of
 from app.api.deps import state_of
 from app.domain.channel import Channel
@@ -44,8 +45,8 @@ class LongPoll:
             return
         try:
             self._admission.enter(self._client)
-        except TooManyStreams:
-            self._metrics.refused.labels("streams").inc()
+        except TooManyStreams as error:
+            refused(error, self._client, self._metrics)
             raise
         self._wishes.hold([channel])
         try:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.admission import Admission
+from app.api.admission import Admission, refused
 from app.api.client import client_of
 from app.api.deps import State, state_of
 from app.api.fastpath import AGAIN
@@ -190,7 +190,7 @@ async def stream(
         )
     except (NotReady, TooManyStreams) as error:
         if isinstance(error, TooManyStreams):
-            state["metrics"].refused.labels("streams").inc()
+            refused(error, client_of(request.scope), state["metrics"])
         if MEDIA_TYPE in request.headers.get("accept", ""):
             return _farewell(error, state["hub"])
         raise

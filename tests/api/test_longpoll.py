@@ -1,6 +1,7 @@
 """Requests that wait: their places, and what ends them early."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 
 from app.api.admission import Admission
 from app.api.longpoll import LOOK
+from app.logs import configure_logging
 from tests.api.harness import Gateway, is_problem, price
 from tests.api.test_rights import Scene
 from tests.e2e.process import Stage, following, opened, soon, staged
@@ -27,7 +29,10 @@ async def _gateway() -> Gateway:
 
 
 @pytest.mark.looptime
-async def test_one_too_many_of_a_client_is_429_and_its_place_comes_back(gateway: Gateway) -> None:
+async def test_one_too_many_of_a_client_is_429_and_its_place_comes_back(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> None:
+    configure_logging("json")
     poll = partial(gateway.get, f"{TARGET}7-1")
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(poll()) for _ in range(2)]
@@ -37,6 +42,10 @@ async def test_one_too_many_of_a_client_is_429_and_its_place_comes_back(gateway:
         assert int(refused.headers["retry-after"]) > 0
         assert (await gateway.get(f"{TARGET}7-0")).status_code == 200, "what waits not has a place"
         assert (await gateway.get("/v1/stream?channels=lastprice:*")).status_code == 429
+        told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        told = [line for line in told if line["event"] == "request refused"]
+        assert [one["reason"] for one in told] == ["streams", "streams"]
+        assert {(one["status"], one["client"]) for one in told} == {(429, "127.0.0.1")}
         gateway.hear(price("BTC_USDT", "2"))
     assert [task.result().json()["position"] for task in waiting] == ["7-2", "7-2"]
     gateway.admission.check("127.0.0.1")

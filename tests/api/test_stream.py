@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.logs import configure_logging
 from tests.e2e.process import (
     Stage,
     Stream,
@@ -282,7 +283,10 @@ async def test_the_limit_of_one_client() -> None:
             await again.gateway("status")
 
 
-async def test_the_limit_of_the_process() -> None:
+async def test_the_limit_of_the_process(
+    capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> None:
+    configure_logging("json")
     async with staged(max_streams=1) as stage:
         target = f"/v1/stream?channels={PRICE}"
         async with opened(stage.url, target):
@@ -290,6 +294,10 @@ async def test_the_limit_of_the_process() -> None:
                 assert second.status == 503
                 assert int(second.headers["retry-after"]) > 0
             assert (await one_block(stage, target)).json()["reason"] == "overload"
+            told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+            told = [line for line in told if line.get("reason") == "streams"]
+            assert [one["event"] for one in told] == ["request refused"] * 2
+            assert {(one["status"], one["client"]) for one in told} == {(503, "127.0.0.1")}
             retries = {(await one_block(stage, target)).retry for _ in range(6)}
             assert len(retries) > 1, "everyone would come back at once"
             assert min(filter(None, retries)) > 2000
