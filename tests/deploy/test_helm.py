@@ -23,6 +23,7 @@ groups:
     rules:
       - {alert: Down, expr: "up == 0", annotations: {summary: "{{ $labels.instance }}"}}
 """
+LABELS = {"release": "prometheus", "app.kubernetes.io/component": "quotes"}
 ALL: dict[str, Any] = {
     "role": "serve",
     "apiKeysSecret": "sluice-keys",
@@ -40,7 +41,11 @@ ALL: dict[str, Any] = {
         "redis": [{"podSelector": {"matchLabels": {"app": "redis"}}}],
         "extraEgress": [{"ports": [{"port": 8443}]}],
     },
-    "serviceMonitor": {"enabled": True, "tokenSecret": "sluice-metrics"},
+    "serviceMonitor": {
+        "enabled": True,
+        "labels": LABELS,
+        "tokenSecret": "sluice-metrics",
+    },
     "prometheusRules": RULES,
     "imagePullSecrets": [{"name": "pull"}],
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
@@ -248,6 +253,13 @@ def test_rules_are_taken_from_a_file_as_they_are(folder: Path, full: Documents) 
     path.write_text(RULES)
     said = run("helm", "template", "quotes", CHART, "--set-file", f"prometheusRules={path}")
     assert "{{ $labels.instance }}" in said
+
+
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PrometheusRule"])
+def test_prometheus_may_choose_by_labels(full: Documents, kind: str) -> None:
+    metadata, others = full[kind]["metadata"], full["Deployment"]["metadata"]
+    assert metadata["labels"] == others["labels"] | LABELS
+    assert metadata["namespace"] == others["namespace"]
 
 
 def test_it_is_the_version_of_the_package() -> None:

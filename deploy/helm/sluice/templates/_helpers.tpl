@@ -14,6 +14,12 @@ labels:
   helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{- /* The same for what the Prometheus operator reads, which picks it out by labels of the operator's choice. */ -}}
+{{- define "sluice.monitoring" -}}
+{{- $meta := include "sluice.meta" . | fromYaml -}}
+{{- set $meta "labels" (merge (dict) .Values.serviceMonitor.labels $meta.labels) | toYaml -}}
+{{- end }}
+
 {{- /* The names by which clients call it; probes come by address, and are not asked for one. */ -}}
 {{- define "sluice.hosts" -}}
 {{- $name := .Release.Name -}}
