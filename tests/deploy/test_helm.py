@@ -189,6 +189,16 @@ def test_an_ingress_lets_streams_flow(full: Documents) -> None:
     assert variables(full)["SLUICE_FORWARDED_ALLOW_IPS"] == "10.1.0.0/16,10.2.0.7"
 
 
+def test_an_ingress_leads_to_everything_but_metrics(full: Documents) -> None:
+    (rule,) = full["Ingress"]["spec"]["rules"]
+    assert {one["pathType"] for one in rule["http"]["paths"]} == {"Prefix"}
+    prefixes = [one["path"] for one in rule["http"]["paths"]]
+    document = json.loads((ROOT / "openapi.json").read_text())
+    served = {*document["paths"], "/docs", "/docs/assets", "/openapi.json"}
+    led = {path for path in served for one in prefixes if f"{path}/".startswith(f"{one}/")}
+    assert led == served - {"/metrics"}
+
+
 def test_an_ingress_wants_to_know_its_host_and_whom_to_believe(folder: Path) -> None:
     ingress = {"enabled": True, "host": "stream.example.org"}
     assert "trustedProxies:" in template(folder, {"ingress": ingress}, status=1)
