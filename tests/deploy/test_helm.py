@@ -38,6 +38,7 @@ ALL: dict[str, Any] = {
     },
     "autoscaling": {"enabled": True},
     "networkPolicy": {
+        "redisPorts": [6379, 26379],
         "redis": [{"podSelector": {"matchLabels": {"app": "redis"}}}],
         "extraEgress": [{"ports": [{"port": 8443}]}],
     },
@@ -250,7 +251,7 @@ def test_the_network_policy(full: Documents) -> None:
     assert len(incoming["from"]) == 2
     names, redis, outside, more = spec["egress"]
     assert {one["port"] for one in names["ports"]} == {53}
-    assert redis["ports"] == [{"port": 6379}]
+    assert redis["ports"] == [{"port": 6379}, {"port": 26379}]
     assert redis["to"] == ALL["networkPolicy"]["redis"]
     assert outside["ports"] == [{"port": 443}]
     assert "169.254.0.0/16" in outside["to"][0]["ipBlock"]["except"]
