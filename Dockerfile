@@ -1,14 +1,16 @@
 # The gateway as a container: `docker build -t sluice .`. The second stage holds Python, the packages and
-# nothing to build with. Another Python: --build-arg BASE=….
+# nothing to build with. Another Python: --build-arg BASE=…; with OpenTelemetry for traces:
+# --build-arg REQUIREMENTS=requirements-traces.txt.
 ARG BASE=python:3.13-slim
 
 # hadolint ignore=DL3006 -- the tag stands in BASE
 FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/sluice
-COPY requirements.txt requirements-build.txt ./
+ARG REQUIREMENTS=requirements.txt
+COPY requirements.txt requirements-traces.txt requirements-build.txt ./
 RUN python -m pip --python /opt/sluice/bin/python install --no-cache-dir --only-binary :all: \
-    --require-hashes -r requirements.txt -r requirements-build.txt
+    --require-hashes -r "$REQUIREMENTS" -r requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 RUN python -m pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps --no-build-isolation . \

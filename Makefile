@@ -115,6 +115,7 @@ PIN := $(VENV)-deploy/bin/uv pip compile --quiet --universal --no-strip-extras -
   --generate-hashes --no-emit-index-url --no-header
 requirements: $(VENV)-deploy/.installed ## pin the newest versions, with hashes and without a registry's name
 	$(PIN) --upgrade pyproject.toml -o requirements.txt
+	$(PIN) --upgrade --extra traces --constraint requirements.txt pyproject.toml -o requirements-traces.txt
 	$(PIN) --upgrade --extra dev --extra traces pyproject.toml -o requirements-dev.txt
 	$(PIN) --extra dev --extra traces --extra bench --constraint requirements-dev.txt pyproject.toml \
 	  -o requirements-bench.txt

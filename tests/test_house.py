@@ -146,7 +146,7 @@ def test_no_file_names_this_machine_or_a_registry() -> None:
 
 
 def test_the_pinned_requirements_carry_hashes() -> None:
-    for kind in ("", "-build", "-dev", "-bench", "-deploy", "-scan"):
+    for kind in ("", "-traces", "-build", "-dev", "-bench", "-deploy", "-scan"):
         name = f"requirements{kind}.txt"
         text = (ROOT / name).read_text()
         pinned = re.findall(r"^[a-z0-9][\w.\-\[\]]*==", text, re.MULTILINE | re.IGNORECASE)

@@ -38,7 +38,7 @@ def begin(environ: Mapping[str, str]) -> "Traces | None":
     try:
         from app.traces.traces import Traces  # noqa: PLC0415 -- loaded only where it is wanted
     except ImportError as error:
-        log.warning("no traces", reason=f"{error}: install sluice[traces]")
+        log.warning("no traces", reason=f"{error}: install requirements-traces.txt")
         return None
     try:
         traces = Traces.to(environ)

@@ -109,11 +109,13 @@ class Store:
         if tried.returncode:
             pytest.skip(f"podman cannot run a container here: {tried.stderr[-300:]}")
 
-    def build(self) -> None:
+    def build(self, tag: str = "latest", *options: str) -> None:
         """Build the Dockerfile as ``sluice``, with this machine's network and authorities."""
         words = ["--isolation", "chroot", "--format", "docker", "--pull-never", "--quiet"]
         words += ["--network", "host", "--volume", "/etc/ssl:/etc/ssl:ro"]
-        self.told("buildah", "build", *words, "--tag", "docker.io/library/sluice:latest", ".")
+        self.told(
+            "buildah", "build", *words, *options, "--tag", f"docker.io/library/sluice:{tag}", "."
+        )
 
 
 @contextmanager

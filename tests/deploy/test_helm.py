@@ -27,7 +27,11 @@ LABELS = {"release": "prometheus", "app.kubernetes.io/component": "quotes"}
 ALL: dict[str, Any] = {
     "role": "serve",
     "apiKeysSecret": "sluice-keys",
-    "settings": {"SLUICE_HISTORY": "1000000", "SLUICE_ANONYMOUS": "none"},
+    "settings": {
+        "SLUICE_HISTORY": "1000000",
+        "SLUICE_ANONYMOUS": "none",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    },
     "allowedHosts": ["quotes.example.org"],
     "trustedProxies": ["10.1.0.0/16", "10.2.0.7"],
     "ingress": {
@@ -231,7 +235,7 @@ def test_secrets_come_by_reference_alone(folder: Path, full: Documents) -> None:
     assert secret & set(given) == {"SLUICE_BROKER_URL"}
     assert given["SLUICE_BROKER_URL"] is None
     assert list(every("secretRef", full)) == [{"name": "sluice"}]
-    for name in secret:
+    for name in secret | {"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}:
         said = template(folder, {"settings": {name: "x"}}, status=1)
         assert name in said
         assert "'not' failed" in said
@@ -242,6 +246,11 @@ def test_a_setting_of_the_charts_own_is_not_given_twice(folder: Path, full: Docu
         template(folder, {"settings": {name: "x"}}, status=1)
     template(folder, {"settings": {"SLUICE_HISTORY": 1000000}}, status=1)  # would become 1e+06
     template(folder, {"misspelt": True}, status=1)
+
+
+def test_traces_are_set_by_their_own_variables(folder: Path, full: Documents) -> None:
+    assert variables(full)["OTEL_TRACES_SAMPLER_ARG"] == "0.01"
+    template(folder, {"settings": {"PATH": "x"}}, status=1)
 
 
 def test_the_network_policy(full: Documents) -> None:

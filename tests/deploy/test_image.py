@@ -23,8 +23,8 @@ MOST = 110_000_000
 
 
 @contextmanager
-def running(images: Store) -> Iterator[str]:
-    name = images.told("podman", "run", "--detach", *HARDENED, "sluice").splitlines()[-1]
+def running(images: Store, *options: str, image: str = "sluice") -> Iterator[str]:
+    name = images.told("podman", "run", "--detach", *HARDENED, *options, image).splitlines()[-1]
     try:
         yield name
     finally:
@@ -73,3 +73,10 @@ async def test_it_runs_with_next_to_no_rights_and_ends_when_told(images: Store) 
         assert time.monotonic() - asked < SOON
         assert images.inspect(name)["State"]["ExitCode"] == 0
         assert '"event": "stopping"' in images.log(name)
+
+
+async def test_one_that_was_built_for_traces_sends_them(images: Store) -> None:
+    images.build("traces", "--build-arg", "REQUIREMENTS=requirements-traces.txt")
+    with running(images, "--env=OTEL_TRACES_EXPORTER=console", image="sluice:traces") as name:
+        await healthy(images, name)
+        assert '"event": "traces"' in images.log(name)

@@ -38,9 +38,9 @@ def commands() -> Iterator[str]:
         yield from re.findall(r"\bpip\b.*? install .*?(?=&&|$)", joined, re.MULTILINE)
 
 
-def pinned() -> dict[str, tuple[str, set[str]]]:
+def pinned(file: str = "requirements.txt") -> dict[str, tuple[str, set[str]]]:
     """The version and the hashes of every requirement, by name."""
-    text = (ROOT / "requirements.txt").read_text()
+    text = (ROOT / file).read_text()
     found = {
         name: (version, set(re.findall(r"sha256:([0-9a-f]{64})", hashes)))
         for name, version, hashes in PINNED.findall(text)
@@ -102,3 +102,9 @@ def test_every_licence_was_looked_at() -> None:
         one.metadata["Name"].lower().replace("_", "-") for one in importlib.metadata.distributions()
     }
     assert told >= set(pinned()) & here
+
+
+def test_what_traces_want_comes_to_the_rest_as_it_is() -> None:
+    traced = pinned("requirements-traces.txt")
+    assert traced.items() >= pinned().items()
+    assert "opentelemetry-sdk" in traced

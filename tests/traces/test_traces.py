@@ -68,7 +68,7 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "app.traces.traces", None)
     configure_logging("json")
     assert traces.begin({OTLP: HERE}) is None
-    assert "install sluice[traces]" in json.loads(capsys.readouterr().err)["reason"]
+    assert "install requirements-traces.txt" in json.loads(capsys.readouterr().err)["reason"]
 
 
 def test_where_none_are_wanted_nothing_of_it_is_loaded() -> None:
