@@ -153,6 +153,36 @@ def test_prometheus_understands_every_expression_of_the_dashboard(tmp_path: Path
     assert f"{len(found)} rules found" in run("promtool", "check", "rules", path)
 
 
+def test_what_every_process_counts_alike_is_shown_once(tmp_path: Path) -> None:
+    processes = [f'instance="{name}", worker="{number}"' for name in "ab" for number in (0, 1)]
+    shown = {
+        panel["title"]: panel["targets"][0]["expr"].replace("$__rate_interval", "1m")
+        for panel in panels()
+    }
+    case = {
+        "interval": "15s",
+        "input_series": [
+            {
+                "series": f'sluice_{name}_total{{job="sluice", kind="ticker", {process}}}',
+                "values": "0+15x40",
+            }
+            for name in ("events", "gaps")
+            for process in processes
+        ],
+        "promql_expr_test": [
+            {
+                "expr": re.sub(r"\$(job|instance)", ".*", shown[title]),
+                "eval_time": "5m",
+                "exp_samples": [{"labels": '{kind="ticker"}', "value": value}],
+            }
+            for title, value in (("Events", 1), ("Gaps", 60))
+        ],
+    }
+    path = tmp_path / "counted.yaml"
+    path.write_text(yaml.safe_dump({"tests": [case]}))
+    run("promtool", "test", "rules", path)
+
+
 def test_the_dashboard_can_be_loaded_anywhere() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert dashboard["uid"] == "sluice"
