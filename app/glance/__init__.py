@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from app.errors import GatewayError
-from app.glance.figures import Look, Status, rates
+from app.glance.figures import Look, Status, rates, totals
 from app.glance.view import render
 from app.stopping import stopped_by_signals
 from app.tail.grid import clean
@@ -118,12 +118,12 @@ async def look(client: httpx.AsyncClient) -> Look:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Refused(f"{answer.url} is no status of a gateway like this one: {error}") from None
     metrics = await _ask(client, "/metrics")
-    counters = {
-        sample.name: sum(one.value for one in family.samples if one.name == sample.name)
+    counters = totals(
+        (sample.name, sample.labels, sample.value)
         for family in text_string_to_metric_families(metrics.text)
         for sample in family.samples
         if not sample.name.endswith("_bucket")
-    }
+    )
     return Look(
         at=time.monotonic(),
         status=known,

@@ -1,5 +1,7 @@
 """What two looks at a gateway tell. Pure."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -77,7 +79,7 @@ class Status(msgspec.Struct):
 class Look:
     """What was seen ``at`` a monotonic time.
 
-    ``raw`` is the status as it came, ``counters`` every metric summed over its labels; ``unready``
+    ``raw`` is the status as it came, ``counters`` the metrics as ``totals`` has them; ``unready``
     and ``closed`` say why the two readiness probes fail, ``away`` why there is nothing newer.
     """
 
@@ -101,6 +103,21 @@ COUNTED = {
     "requests": "sluice_http_requests_total",
 }
 """What is shown a second, and the counter of it."""
+
+
+def totals(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, float]:
+    """Every metric, told by name, labels and value, summed over its labels.
+
+    Of several workers each counts every event, so there the one that counted most is taken.
+    """
+    by_worker: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for name, labels, value in samples:
+        by_worker[name, labels.get("worker", "")] += value
+    found: dict[str, float] = {}
+    for (name, _), value in by_worker.items():
+        before = found.get(name, 0.0)
+        found[name] = max(before, value) if name == COUNTED["events"] else before + value
+    return found
 
 
 def rates(before: Look | None, now: Look) -> dict[str, float | None]:

@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.glance.figures import Look, Row, Status, by_kind, rates, stalest
+from app.glance.figures import Look, Row, Status, by_kind, rates, stalest, totals
 from tests.glance.given import STATUS, row
 
 
@@ -15,6 +15,18 @@ def look(at: float, process: str = "one", **counters: float) -> Look:
 def test_a_rate_is_what_came_between_two_looks() -> None:
     before, now = look(10, events=100, deliveries=5), look(12, events=150, deliveries=5)
     assert rates(before, now) == {"events": 25.0, "deliveries": 0.0, "requests": None}
+
+
+def test_workers_add_up_but_for_events_which_each_of_them_counts() -> None:
+    told = [
+        (f"sluice_{name}_total", {"kind": kind, "worker": worker}, value)
+        for name in ("events", "deliveries")
+        for worker, value in (("0", 5.0), ("1", 7.0))
+        for kind in ("ticker", "trade")
+    ]
+    assert totals(told) == {"sluice_events_total": 14, "sluice_deliveries_total": 24}
+    alone: list[tuple[str, dict[str, str], float]] = [(name, {}, n) for name, _, n in told[:2]]
+    assert totals(alone) == {"sluice_events_total": 10}
 
 
 NOBODY = Look.of_nobody("away")
