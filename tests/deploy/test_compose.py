@@ -6,7 +6,9 @@ and what it is given is only read.
 
 import json
 import os
+import re
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,33 @@ def test_every_service_has_few_rights_and_a_bound(name: str) -> None:
         assert "/tmp" in service["tmpfs"], "for --workers"  # noqa: S108 -- in the container
     if name != "certificate":
         assert "healthcheck" in service or service["image"] == "sluice"
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "password"),
+    [
+        ("redis", "command", ""),
+        ("redis", "command", "a+b/c="),
+        ("grafana", "entrypoint", ""),
+    ],
+)
+def test_a_password_that_cannot_be_used_ends_its_service(
+    name: str, command: str, password: str
+) -> None:
+    service = services()[name]
+    (variable,) = (one for one, text in service["environment"].items() if "PASSWORD-" in text)
+    words = [word.replace("$$", "$") for word in service[command]]
+    done = subprocess.run(
+        words, env={variable: password}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in {1, 2}
+    assert "PASSWORD in .env" in done.stderr
+
+
+def test_only_what_is_not_set_has_a_default() -> None:
+    """So that a line left blank in .env is no silent way to the demo's passwords."""
+    for name, default in re.findall(r"(?<!\$)\$\{(\w*PASSWORD)(.*?)\}", COMPOSE.read_text()):
+        assert default.startswith("-"), name
 
 
 async def test_the_demo_streams_through_nginx_without_credentials(
