@@ -7,6 +7,7 @@ and what it is given is only read.
 import json
 import os
 import re
+import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tests.oracle.sse import Reader
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]  # base images are made first
 
 COMPOSE = DEPLOY / "compose.yaml"
+EXAMPLE = "gateway.env.example"
 SERVICES = ("redis", "exchange", "gateway-1", "gateway-2", "certificate", "nginx", "prometheus")
 SERVERS = ("redis-server", "nginx-light", "prometheus", "ca-certificates")
 STARTED = 60.0
@@ -89,6 +91,63 @@ def _deployment(images: Store) -> Iterator[Deployment]:
 def services() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
     return found
+
+
+COMMENTED = (
+    *("volumes: [./keys", "alerting:", "  alertmanagers:", "    - static_configs:"),
+    *("        - targets:", "authorization:", "  credentials_file:"),
+)
+"""How lines begin that an operator may take out of their comments."""
+
+
+@pytest.fixture(name="with_keys")
+def _with_keys(tmp_path: Path) -> Path:
+    """A copy of ``deploy/`` with these lines."""
+    copy = shutil.copytree(DEPLOY, tmp_path / "deploy")
+    lines = re.compile(rf"^( *)# ({'|'.join(map(re.escape, COMMENTED))})", re.MULTILINE)
+    changed = 0
+    for path in (copy / "compose.yaml", copy / "prometheus" / "prometheus.yaml"):
+        text, count = lines.subn(r"\1\2", path.read_text())
+        path.write_text(text)
+        changed += count
+    assert changed == len(COMMENTED)
+    return copy
+
+
+def test_with_keys_and_an_alertmanager_the_files_are_valid(with_keys: Path) -> None:
+    path = with_keys / "compose.yaml"
+    run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+    gateway = yaml.safe_load(path.read_text())["services"]["gateway-1"]
+    assert gateway["volumes"] == ["./keys:/etc/sluice/keys:ro"]
+    assert "#SLUICE_API_KEYS_FILE=/etc/sluice/keys/" in (with_keys / EXAMPLE).read_text()
+    path = with_keys / "prometheus" / "prometheus.yaml"
+    run("promtool", "check", "config", "--syntax-only", path)
+    settings = yaml.safe_load(path.read_text())
+    assert settings["alerting"]["alertmanagers"]
+    assert settings["scrape_configs"][0]["authorization"] == {"credentials_file": "/etc/sluice/key"}
+
+
+def test_the_gateways_see_the_keys_that_are_made(images: Store, with_keys: Path) -> None:
+    keys = with_keys / "keys"
+    keys.mkdir(0o700)
+    os.chown(keys, 10001, -1)
+
+    def command(volume: str, *words: str) -> str:
+        once = ("podman", "run", "--rm", "--network=none", "--read-only")
+        return images.told(*once, f"--volume={volume}", "sluice", "keys", *words)
+
+    new = ("--file", "/keys/keys.json", "--name", "desk", "--scopes", "market")
+    assert command(f"{keys}:/keys", "create", *new).startswith("sluice_")
+    gateway = yaml.safe_load((with_keys / "compose.yaml").read_text())["services"]["gateway-1"]
+    (volume,) = gateway["volumes"]
+    seen = volume.replace("./keys", str(keys))
+    assert "desk" in command(seen, "list", "--file", "/etc/sluice/keys/keys.json")
+
+
+def test_the_example_names_what_the_file_sets_itself() -> None:
+    own = {name for name in services()["gateway-1"]["environment"] if name.startswith("SLUICE_")}
+    comment, _, _ = (DEPLOY / EXAMPLE).read_text().partition("\n\n")
+    assert set(re.findall(r"\bSLUICE_\w+", comment)) == own
 
 
 def test_the_file_is_a_compose_file() -> None:
