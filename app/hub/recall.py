@@ -19,9 +19,9 @@ Older = Callable[[Position, Position], Awaitable[list[tuple[Position, Channel, b
 """At least the events after a position up to another, encoded; None if they are not all kept."""
 
 LIMIT = 10.0
-"""Seconds that the broker may take."""
+"""Seconds that the broker may take, or be away."""
 AGAIN = 0.5
-"""Seconds after which a broker that was just away is asked again, once."""
+"""Seconds after which a broker that was just away is asked again."""
 TURN = 2048
 """Events put into frames before others have their turn."""
 
@@ -62,11 +62,12 @@ class Recall:
             await self._bell.wait()
             self._bell.clear()
             while self._waiting:
+                asked = set(self._waiting)
                 oldest = min(self._waiting.values())
-                if not await self._extend(oldest):
-                    oldest = max(self._waiting.values(), default=oldest)  # ask for none of them
+                away = not await self._extend(oldest)
                 for subscription, position in list(self._waiting.items()):
-                    if position <= oldest or position >= self._history.floor:
+                    answered = subscription in asked and (away or position == oldest)
+                    if answered or position >= self._history.floor:
                         del self._waiting[subscription]
                         self._resume(subscription, position)
 
@@ -74,14 +75,15 @@ class Recall:
         """Have the history begin after a position if the broker has it all; False: it is away."""
         try:
             async with asyncio.timeout(LIMIT):
-                try:
-                    await self._ask(after)
-                except BrokerUnavailable:
-                    await asyncio.sleep(AGAIN)
-                    await self._ask(after)
-        except (BrokerUnavailable, TimeoutError):
+                while True:
+                    try:
+                        await self._ask(after)
+                    except BrokerUnavailable:
+                        await asyncio.sleep(AGAIN)
+                    else:
+                        return True
+        except TimeoutError:
             return False
-        return True
 
     async def _ask(self, after: Position) -> None:
         floor = self._history.floor

@@ -146,13 +146,13 @@ class TestRecall:
         outlet = place.join(BTC, after="7-43")
         assert reset(outlet) == ["history_expired"]
 
-    async def test_while_the_broker_is_away_it_is_reset(self) -> None:
+    async def test_while_the_broker_is_away_for_long_it_is_reset(self) -> None:
         kept = Kept()
         kept.away = True
         kept.open.set()
         async with process(kept) as place:
             outlet = place.join(BTC, after="7-43")
-            await asyncio.sleep(1)
+            await asyncio.sleep(LIMIT + 1)
             assert reset(outlet) == ["history_expired"]
             kept.away = False
             again = place.join(BTC, after="7-43")
@@ -177,16 +177,30 @@ class TestRecall:
         found, _ = history.after(at("7-1"), lambda _: True, size=10**9, steps=10**9)
         assert len(found) == 3 * TURN - 1
 
-    async def test_a_broker_that_was_away_for_a_moment_is_asked_again(self) -> None:
+    async def test_a_broker_that_is_away_is_asked_until_it_is_back(self) -> None:
         kept = Kept()
         kept.away = True
         kept.open.set()
         async with process(kept) as place:
             outlet = place.join(BTC, after="7-43")
-            await settle()
+            await asyncio.sleep(LIMIT - 1)
             kept.away = False
             await asyncio.sleep(1)
             assert positions(outlet) == odd(45, 110)
+
+    async def test_one_that_comes_while_the_broker_is_away_has_its_own_time(self) -> None:
+        kept = Kept()
+        kept.away = True
+        kept.open.set()
+        async with process(kept) as place:
+            early = place.join(BTC, after="7-43")
+            await asyncio.sleep(LIMIT - 1)
+            late = place.join(BTC, after="7-41")
+            await asyncio.sleep(2)
+            assert reset(early) == ["history_expired"]
+            kept.away = False
+            await asyncio.sleep(1)
+            assert positions(late) == odd(43, 110)
 
     async def test_a_broker_that_does_not_answer_holds_nobody_up_for_long(self) -> None:
         """However many there are, and wherever they resume from."""
@@ -200,6 +214,19 @@ class TestRecall:
 @pytest.mark.looptime
 class TestMeanwhile:
     """What happens while the broker is asked."""
+
+    async def test_one_that_comes_and_is_older_is_asked_for_next(self) -> None:
+        kept = Kept()
+        async with process(kept) as place:
+            first = place.join(BTC, after="7-50")
+            await settle()
+            second, third = place.join(BTC, after="7-20"), place.join(BTC, after="7-60")
+            kept.open.set()
+            await settle()
+            assert positions(first) == odd(51, 110)
+            assert positions(second) == odd(21, 110)
+            assert positions(third) == odd(61, 110)
+            assert kept.questions == [("7-50", "7-100"), ("7-20", "7-50")]
 
     async def test_a_history_that_moved_on_makes_no_hole(self) -> None:
         kept = Kept()

@@ -9,6 +9,7 @@ from app.domain.channel import Channel
 from app.domain.event import Entry
 from app.domain.store import Store
 from app.hub.hub import Hub, HubOptions
+from app.hub.recall import LIMIT
 from app.telemetry import Metrics
 from tests.fakes.clock import StillLoop
 from tests.fakes.outlet import FakeOutlet
@@ -87,7 +88,7 @@ class World:
     def close(self) -> None:
         self.do("answer", 0)
         for _ in self.clients:
-            self.loop.now += 1  # a broker that is away is asked again after a moment
+            self.loop.now += LIMIT  # a broker that is away is asked for so long
             self.loop.settle()
         self.do("publish", 0)
         self.loop.settle()
