@@ -85,4 +85,5 @@ async def _cut_short(limit: asyncio.Timeout, receive: Receive) -> None:
     """End the wait when the client hangs up: its place is for others."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    limit.reschedule(asyncio.get_running_loop().time())
+    if not limit.expired():  # by itself, in this very turn of the loop: it cannot be moved then
+        limit.reschedule(asyncio.get_running_loop().time())

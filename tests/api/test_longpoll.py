@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api.admission import Admission
 from app.api.longpoll import LOOK
@@ -75,6 +76,21 @@ async def test_it_ends_with_its_key(tmp_path: Path) -> None:
     is_problem(response, 401, "not allowed")
     assert loop.time() - started <= 10 + LOOK + 0.1
     scene.gateway.admission.check("127.0.0.1")
+
+
+async def test_who_hangs_up_just_as_its_time_is_over_causes_no_error(gateway: Gateway) -> None:
+    stack = gateway._stack
+
+    async def hung_up() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def hanging_up(scope: Scope, _receive: Receive, send: Send) -> None:
+        await stack(scope, hung_up, send)
+
+    gateway._stack = hanging_up
+    # a wait that is over when it begins: that is seen before the client is listened to
+    assert (await gateway.get("/v1/lastprice/BTC_USDT?after=7-1&wait=1e-99")).status_code == 304
+    gateway.admission.check("127.0.0.1")
 
 
 @asynccontextmanager
