@@ -6,6 +6,7 @@ yet a request waits up to ``FIRST_STATE`` seconds.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
@@ -67,9 +68,7 @@ class Reader:
         limit: int | None = None,
     ) -> Response:
         """One channel's state; with ``after`` only a newer one, waited for up to ``wait`` s."""
-        authorise([channel], self._caller)
-        await self._follow([channel])
-        await self._first([channel])
+        await self._have([channel])
         if after is not None and wait and self._poll is not None:
             await self._poll.newer(channel, after, wait)
         wanted = Wanted(channel, max_age, limit)
@@ -103,9 +102,7 @@ class Reader:
 
     async def answer(self, channels: Sequence[Channel]) -> Answer:
         """What is known of channels; nothing, where REST has told that the account has nothing."""
-        authorise(channels, self._caller)
-        await self._follow(channels)
-        await self._first(channels)
+        await self._have(channels)
         return self._answer(self._known(channels))
 
     def _confirmed(self, channel: Channel) -> bool:
@@ -116,16 +113,30 @@ class Reader:
     def _answer(self, states: Sequence[State]) -> Answer:
         return Answer(self._hub, states, stale_after=self._stale_after)
 
-    async def _follow(self, channels: Sequence[Channel]) -> None:
-        """Ask for the channels to be followed; raises UnknownChannel for what is not listed.
+    async def _have(self, channels: Sequence[Channel]) -> None:
+        """See that channels are followed and something is known of each, within FIRST_STATE s.
 
-        What the store holds needs no asking: the exchange has sent it.
+        Raises NotAllowed, UnknownChannel, UpstreamUnavailable, and NotReady when that takes longer.
         """
-        for channel in channels:
-            if not self._heard(channel):
-                await self._markets.require(channel)
+        authorise(channels, self._caller)
+        until = self._hub.now() + FIRST_STATE
+        await self._require(channels, until)
         self._admit(channels)
         self._wishes.touch(channels, self._hub.now())
+        await self._first(channels, until)
+
+    async def _require(self, channels: Sequence[Channel], until: float) -> None:
+        """Refuse what the exchange does not list.
+
+        What the store holds needs no asking: the exchange has sent it. What cannot be told in time
+        the leader asks itself before it follows; so what can be told without asking comes first.
+        """
+        missing = [one for one in channels if not self._heard(one)]
+        missing.sort(key=lambda one: self._markets.knows(one) is None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                for channel in missing:
+                    await self._markets.require(channel)
 
     def _admit(self, channels: Sequence[Channel]) -> None:
         """Raise NotReady if following those that are not followed yet would be too many."""
@@ -134,12 +145,12 @@ class Reader:
         if more:
             self._wishes.admit(more, self._hub.now())
 
-    async def _first(self, channels: Sequence[Channel]) -> None:
-        """Wait until something is known of every channel; raises NotReady when that takes long."""
+    async def _first(self, channels: Sequence[Channel], until: float) -> None:
+        """Wait until something is known of every channel; raises NotReady when time is over."""
         if all(map(self._heard, channels)):
             return
         try:
-            async with asyncio.timeout(FIRST_STATE):
+            async with asyncio.timeout_at(until):
                 while missing := [one for one in channels if not self._heard(one)]:
                     await self._event(missing[0])
         except TimeoutError:

@@ -59,11 +59,12 @@ def market_row(symbol: str) -> Data:
 
 
 class FakeMarkets:
-    """A market list that is there, or an exchange that is away."""
+    """A market list that is there, or an exchange that is away, or slow to tell scales."""
 
     def __init__(self) -> None:
         self.rows = {name: market_row(name) for name in ("BTC_USDT", "ETH_USDT", "TRX_USDT")}
         self.away = False
+        self.slow = 0.0
         self.asked = 0
 
     async def all(self) -> list[Data]:
@@ -78,11 +79,14 @@ class FakeMarkets:
         self._ask()
         return SCALES if symbol in self.rows else []
 
-    def knows(self, channel: Channel) -> bool:
-        return channel.market in self.rows
+    def knows(self, channel: Channel) -> bool | None:
+        listed = channel.market in self.rows
+        return None if listed and self.slow and channel.scale is not None else listed
 
     async def require(self, channel: Channel) -> None:
         self._ask()
+        if self.knows(channel) is None:
+            await asyncio.sleep(self.slow)
         if channel.market is not None and channel.market not in self.rows:
             raise UnknownChannel(f"the exchange has no market {channel.market}")
         if channel.scale is not None and channel.scale > 1:

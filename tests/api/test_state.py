@@ -429,6 +429,20 @@ class TestFirstState:
         assert response.headers["retry-after"] == "1"
         assert asyncio.get_running_loop().time() - started == pytest.approx(2.0, abs=0.1)
 
+    async def test_an_exchange_that_is_slow_to_say_what_it_has_takes_no_longer(self) -> None:
+        """Its channels are followed all the same: the leader asks, too."""
+        gateway = Gateway()
+        gateway.markets.slow = 1.5
+        books = [f"depth:{market}:0" for market in gateway.markets.rows]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        response = await gateway.get("/v1/state?channels=" + ",".join(books))
+        assert ", ".join(books) in is_problem(response, 503, "not ready")
+        assert loop.time() - started == pytest.approx(2.0, abs=0.1)
+        assert gateway.wishes.own(loop.time()) == set(map(Channel.parse, books))
+        unlisted = await gateway.get(f"/v1/state?channels={','.join(books)},ticker:NOPE_USDT")
+        is_problem(unlisted, 404, "unknown channel")
+
     async def test_a_pinned_channel_with_nothing_heard_is_503_too(self) -> None:
         gateway = Gateway()
         is_problem(await gateway.get("/v1/ticker/BTC_USDT"), 503, "not ready")
