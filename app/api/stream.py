@@ -21,7 +21,8 @@ from app.api.rights import authorise
 from app.api.schemas import STREAM_RESPONSES
 from app.domain.channel import Channel
 from app.errors import (
-    ClientError,
+    BrokerUnavailable,
+    GatewayError,
     MalformedRequest,
     NotReady,
     TooManyStreams,
@@ -188,7 +189,7 @@ async def stream(
         begun = _begun(
             request.scope, wanted, last_event_id_header or after or last_event_id, caller
         )
-    except (NotReady, TooManyStreams) as error:
+    except (NotReady, TooManyStreams, BrokerUnavailable) as error:
         if isinstance(error, TooManyStreams):
             refused(error, client_of(request.scope), state["metrics"])
         if MEDIA_TYPE in request.headers.get("accept", ""):
@@ -244,9 +245,12 @@ async def _require(markets: Markets, channels: Iterable[Channel]) -> None:
                     await markets.require(channel)
 
 
-def _farewell(error: ClientError, hub: Hub) -> Response:
+def _farewell(error: GatewayError, hub: Hub) -> Response:
     """To an EventSource every status but 200 is final: tell it in a stream to come back later."""
-    reason: End = "drain" if hub.draining else "limit" if error.status == 429 else "overload"
+    if isinstance(error, BrokerUnavailable):
+        log.warning("no broker for a request", reason=str(error))
+    limited = isinstance(error, TooManyStreams) and error.status == 429
+    reason: End = "drain" if hub.draining else "limit" if limited else "overload"
     return _last(reason)
 
 

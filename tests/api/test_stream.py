@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from app.api.callers import COOKIE, Callers
+from app.bus.link import Link
 from app.logs import configure_logging
+from app.rights.keys import Keys
+from app.rights.vault import Shared, Vault
+from tests.api.harness import Gateway, is_problem
 from tests.e2e.process import (
     Stage,
     Stream,
@@ -318,6 +323,24 @@ async def test_a_limit_met_by_many_at_once_is_no_final_status_for_a_browser() ->
 
         await at_once(*(come() for _ in range(6)))
         assert set(arrived) == {200}
+
+
+@pytest.mark.parametrize(("query", "cookie"), [("&ticket=a", ""), ("", f"{COOKIE}=a")])
+async def test_a_broker_that_is_away_is_no_final_status_for_a_browser(
+    query: str, cookie: str, capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> None:
+    """It keeps the tickets and the sessions."""
+    link = Link("redis://127.0.0.1:1", limit=1.0)
+    gateway = Gateway(callers=Callers(Keys(None), Vault(Shared(link))))
+    target = f"/v1/stream?channels={PRICE}{query}"
+    configure_logging("json")
+    answer = await gateway.get(target, cookie=cookie, accept="text/event-stream")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert (answer.text.count("data:"), answer.text.count('"reason":"overload"')) == (1, 1)
+    assert '"no broker for a request"' in capsys.readouterr().err
+    is_problem(await gateway.get(target, cookie=cookie, accept="*/*"), 503, "not ready")
+    await link.close()
 
 
 async def _open_streams(stage: Stage, count: int) -> bool:
