@@ -369,12 +369,12 @@ class Hub:
         if backlog < subscription.undrained:
             subscription.paused_since, subscription.undrained = now, backlog
         elif now - subscription.paused_since >= STALL:
-            self._metrics.streams_ended.labels("stalled").inc()
             self._abort(subscription)
 
-    @staticmethod
-    def _abort(subscription: Subscription) -> None:
-        subscription.ended = subscription.ended or "stalled"
+    def _abort(self, subscription: Subscription) -> None:
+        if not subscription.ended:
+            subscription.ended = "stalled"
+            self._metrics.streams_ended.labels("stalled").inc()
         subscription.paused_since = None
         subscription.outlet.abort()
 

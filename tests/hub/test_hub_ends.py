@@ -191,6 +191,21 @@ class TestEnds:
             assert outlet.closed
         assert place.hub.draining
 
+    async def test_one_that_does_not_take_its_bye_is_counted_once(self, place: Place) -> None:
+        outlet = place.join(BTC, high=10)
+        outlet.take()
+        await settle()
+        (subscription,) = place.hub._subscriptions
+        place.hub.end(subscription, "lifetime")
+        assert outlet.full
+        for _ in range(14):
+            await asyncio.sleep(1)
+            place.hub.tick()
+        assert outlet.aborts == 1
+        (family,) = place.hub._metrics.streams_ended.collect()
+        counted = {one.labels["reason"]: one.value for one in family.samples if one.value}
+        assert counted == {"lifetime": 1}
+
     async def test_a_client_that_went_or_was_ended_is_not_ended_again(self, place: Place) -> None:
         outlets = [place.join(BTC) for _ in range(3)]
         async with asyncio.TaskGroup() as tasks:
