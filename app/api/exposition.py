@@ -46,10 +46,9 @@ class Exposition:
         async with await asyncio.start_unix_server(self._answer, self._own):
             yield
 
-    async def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(_encode(list(self._families())))
-        writer.close()
-        await writer.wait_closed()
+        writer.close()  # once it is taken; whoever asked may have given up, which is no matter here
 
     def _families(self) -> Iterator[_Family]:
         for one in self._registry.collect():

@@ -1,9 +1,11 @@
 """The metrics of one process, and of workers over their real sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -85,6 +87,17 @@ async def test_one_that_hangs_is_not_up(tmp_path: Path, monkeypatch: pytest.Monk
         server.close()
     assert asked.is_set()
     assert (found["sluice_worker_up", "0"], found["sluice_worker_up", "1"]) == (1, 0)
+
+
+async def test_an_asker_that_has_given_up_troubles_nobody(tmp_path: Path) -> None:
+    troubles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
+    async with worker(tmp_path / "0", 3), worker(tmp_path / "1", 5) as one:
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.connect(str(tmp_path / "0"))
+        found = samples(await one.text())  # which waits in line behind it
+    assert found["sluice_worker_up", "0"] == 1
+    assert troubles == []
 
 
 async def test_one_that_comes_again_takes_its_place(tmp_path: Path) -> None:
