@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
         gc.set_threshold(*SELDOM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Be ready no more, hand the lease over, end the streams in time, let uvicorn do the rest.
+        """Be ready no more, end the streams in time, let uvicorn do the rest.
 
         An answer is the last on its connection from here on, so that the client turns elsewhere.
         """
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
         for connection in self.server_state.connections:
             if isinstance(connection, StreamProtocol):
                 connection.answer_last()
-        self._app.state.hand_over()
+        self._hand_over()
         if self.started and not self._app.state.failed:
             await self._end_streams()
         await super().shutdown(sockets)
@@ -108,10 +108,20 @@ class Server(uvicorn.Server):
         await hub.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at a signal; a second one does not wait. The exit status is ours to give."""
+        """Stop at a signal; a second one does not wait. The exit status is ours to give.
+
+        The lease goes at once: uvicorn looks every 0.1 s, and a sibling that is told at the same
+        time could take the lease before it looks, to lead for nothing.
+        """
         if self.should_exit and not self._supervised:
             self.force_exit = True
         self.should_exit = True
+        asyncio.get_running_loop().call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Let go of the lease, once: a second cancellation would cut its release off."""
+        hand_over, self._app.state.hand_over = self._app.state.hand_over, lambda: None
+        hand_over()
 
 
 def listen(host: str, port: int) -> socket.socket:

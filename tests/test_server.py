@@ -1,5 +1,6 @@
 """The server: its socket, its end, and any bytes that may come in."""
 
+import asyncio
 import gc
 import json
 import os
@@ -111,19 +112,48 @@ def test_an_address_of_the_other_family() -> None:
         assert sock.family == socket.AF_INET6
 
 
-async def test_streams_are_ended_and_who_does_not_read_is_dropped_before_it_closes() -> None:
-    hub = Hub(Store(), HubOptions(), Metrics())
-    outlet = FakeOutlet()
-    hub.join(frozenset({Channel.parse("lastprice:*")}), outlet, None)
+def serving(hub: Hub) -> tuple[Server, FastAPI]:
+    """A server with an empty application, as it is once it has started."""
     app = FastAPI()
     app.state.hub, app.state.hand_over, app.state.failed = hub, (lambda: None), False
     config = uvicorn.Config(app, lifespan="off", log_config=None)
     config.load()
     server = Server(app, config, drain=0, ready=lambda: None)
     server.started, server.servers, server.lifespan = True, [], config.lifespan_class(config)
+    return server, app
+
+
+async def test_streams_are_ended_and_who_does_not_read_is_dropped_before_it_closes() -> None:
+    hub = Hub(Store(), HubOptions(), Metrics())
+    outlet = FakeOutlet()
+    hub.join(frozenset({Channel.parse("lastprice:*")}), outlet, None)
+    server, _app = serving(hub)
     await server.shutdown([])
     assert outlet.closed
     assert outlet.aborts == 1
+
+
+async def test_the_lease_is_handed_over_at_the_signal_and_once() -> None:
+    """A later look finds that a sibling, told to stop as well, has taken it for nothing."""
+    server, app = serving(Hub(Store(), HubOptions(), Metrics()))
+    handed_over: list[str] = []
+    app.state.hand_over = lambda: handed_over.append("now")
+    for _ in range(2):
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.sleep(0)  # one turn of the loop
+        assert handed_over == ["now"]
+    await server.shutdown([])
+    assert handed_over == ["now"], "a second cancellation would cut off the release"
+
+
+async def test_who_is_told_to_stop_while_it_starts_hands_over_when_it_has_started() -> None:
+    server, app = serving(Hub(Store(), HubOptions(), Metrics()))
+    server.handle_exit(signal.SIGTERM, None)
+    await asyncio.sleep(0)  # one turn of the loop
+    handed_over: list[str] = []
+    app.state.hand_over = lambda: handed_over.append("now")
+    await server.shutdown([])
+    assert handed_over == ["now"]
 
 
 async def test_an_open_stream_keeps_nothing_of_its_request() -> None:
