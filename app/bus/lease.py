@@ -44,7 +44,8 @@ class Lease(Protocol):
     ) -> Term:
         """Wait until it is ours, in an epoch above the highest ``known`` to anyone.
 
-        With ``patience`` only after nobody else has taken it for that many seconds.
+        With ``patience`` only after nobody else has taken it for that many seconds. Who is
+        cancelled meanwhile does not hold it.
         """
 
     async def keep(self) -> Never:
@@ -153,6 +154,10 @@ class RedisLease:
                     log.warning("no lease to be had", reason=str(error))
                 away = True
                 await asyncio.sleep(next(pauses))
+            except asyncio.CancelledError:
+                self._text = self._process  # whatever its epoch: it may be ours unheard
+                await self.release()
+                raise
 
     async def _vacancy(self, seconds: float) -> None:
         """Wait until the lease is released, but not longer than some seconds."""

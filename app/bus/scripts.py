@@ -129,8 +129,11 @@ return 1
 """
 
 RELEASE = """
--- KEYS lease, vacant. ARGV: process and epoch
-if string.match(redis.call('GET', KEYS[1]) or '', '^%S+ %S+') ~= ARGV[1] then return 0 end
+-- KEYS lease, vacant. ARGV: process and epoch, or the process alone for whatever epoch
+local holder = redis.call('GET', KEYS[1]) or ''
+if string.match(holder, '^%S+ %S+') ~= ARGV[1] and string.match(holder, '^%S+') ~= ARGV[1] then
+  return 0
+end
 redis.call('SET', KEYS[1], 'free')
 redis.call('DEL', KEYS[2])
 redis.call('LPUSH', KEYS[2], '1')

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.bus.lease import RedisLease, Term
+from app.bus.lease import FREE, RedisLease, Term
 from app.bus.link import Link
 from app.domain.position import Position
 from app.errors import LeaseLost
@@ -209,6 +209,39 @@ class TestKeeping:
                     assert leads(lease)
                 assert not keeping.done()
                 keeping.cancel()
+
+
+class TestStopped:
+    """A candidate is told to stop."""
+
+    async def test_before_it_hears_that_the_lease_is_its_own_it_gives_it_back(
+        self, one: Server
+    ) -> None:
+        await one.ask("SET", KEY, FREE)
+        async with proxy(one.port) as between, linked(between.url) as link:
+            await link.call("PING")  # to connect takes answers
+            between.delay = LONG
+            async with asyncio.TaskGroup() as tasks:
+                trying = tasks.create_task(took(RedisLease(link, "one", ttl=LONG)))
+
+                async def taken() -> bool:
+                    return await holder(one) == "one"
+
+                await until(taken, "taken, and not told yet")
+                between.delay = 0.0
+                trying.cancel()
+            assert await holder(one) == FREE
+
+    @pytest.mark.parametrize("other", ["two", "one-more"])
+    async def test_while_another_leads_it_leaves_the_lease_alone(
+        self, one: Server, link: Link, other: str
+    ) -> None:
+        async with linked(one.url) as theirs, asyncio.TaskGroup() as tasks:
+            await took(RedisLease(theirs, other, ttl=LONG))
+            trying = tasks.create_task(took(RedisLease(link, "one", ttl=LONG)))
+            await waiting(one, 1)
+            trying.cancel()
+        assert await holder(one) == other
 
 
 class TestAway:
