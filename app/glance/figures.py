@@ -104,6 +104,9 @@ COUNTED = {
 }
 """What is shown a second, and the counter of it."""
 
+STARTED = "process_start_time_seconds"
+"""Summed over the workers that answered, it is another if not the same ones did."""
+
 
 def totals(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, float]:
     """Every metric, told by name, labels and value, summed over its labels.
@@ -121,11 +124,13 @@ def totals(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str,
 
 
 def rates(before: Look | None, now: Look) -> dict[str, float | None]:
-    """What happened a second between two looks at one process; None where that cannot be told."""
+    """What happened a second between two looks at the same processes; None if unknown."""
     found: dict[str, float | None] = dict.fromkeys(COUNTED)
     if before is None or before.status is None or now.status is None or now.at <= before.at:
         return found
     if before.status.process != now.status.process:
+        return found
+    if before.counters.get(STARTED) != now.counters.get(STARTED):
         return found
     for name, counter in COUNTED.items():
         if counter in now.counters:

@@ -46,6 +46,36 @@ def test_no_rate_is_told_where_none_can_be(before: Look | None, now: Look) -> No
     assert set(rates(before, now).values()) == {None}
 
 
+EARLY, LATE = 1750952900.0, 1750953000.0
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        pytest.param([(9, EARLY), (9, EARLY)], [(9, EARLY), (1, LATE)], id="started anew"),
+        pytest.param([(9, EARLY), (1, EARLY)], [(20, EARLY), (0, LATE)], id="after it told little"),
+        pytest.param([(9, EARLY), (9, EARLY)], [(9, EARLY)], id="did not answer"),
+        pytest.param([(9, EARLY)], [(9, EARLY), (9, EARLY)], id="answers again"),
+    ],
+)
+def test_no_rate_is_told_where_not_the_same_workers_answered(
+    before: list[tuple[int, float]], now: list[tuple[int, float]]
+) -> None:
+    """Each has told its events and when it started; the counters are sums over all of them."""
+    first, second = (
+        Look(
+            at,
+            msgspec.convert(STATUS, Status),
+            counters={
+                "sluice_events_total": sum(events for events, _ in workers),
+                "process_start_time_seconds": sum(started for _, started in workers),
+            },
+        )
+        for at, workers in enumerate((before, now))
+    )
+    assert rates(first, second)["events"] is None
+
+
 def rows(*told: dict[str, Any]) -> list[Row]:
     return [msgspec.convert(one, Row) for one in told]
 
