@@ -213,7 +213,7 @@ class Settings(BaseSettings):
                 "60 s: the exchange closes a connection after 60 s without a request"
             )
         if found:
-            raise ValueError("; ".join(found))
+            raise ValueError("\n".join(found))
         return self
 
     @property
@@ -267,19 +267,26 @@ def read_settings(**given: Any) -> Settings:
     except ValidationError as error:
         problems, defaults = [], {}
         for found in error.errors(include_url=False, include_input=False, include_context=False):
-            problems.append(_line(found["loc"], found["msg"]))
+            problems += _lines(found["loc"], found["msg"])
             if found["loc"]:
                 name = str(found["loc"][0])
                 defaults[name] = Settings.model_fields[name].default
         if defaults:
-            # what contradicts only shows once every single value can be read
+            # what contradicts only shows once every single value can be read, and nothing
+            # contradicts one that cannot
+            broken = [_variable(name) for name in defaults]
             try:
                 Settings(**(given | defaults))
             except ValidationError as again:
-                problems += [_line((), found["msg"]) for found in again.errors()]
+                lines = [line for found in again.errors() for line in _lines((), found["msg"])]
+                problems += [one for one in lines if not any(name in one for name in broken)]
         raise SettingsError(problems) from None
 
 
-def _line(place: tuple[int | str, ...], message: str) -> str:
+def _lines(place: tuple[int | str, ...], message: str) -> list[str]:
     message = message.removeprefix("Value error, ")
-    return f"SLUICE_{str(place[0]).upper()}: {message}" if place else message
+    return [f"{_variable(place[0])}: {message}"] if place else message.splitlines()
+
+
+def _variable(name: int | str) -> str:
+    return f"SLUICE_{name}".upper()

@@ -214,9 +214,28 @@ def test_contradictions_between_variables(monkeypatch: pytest.MonkeyPatch) -> No
         upstream_ping_interval="40",
         upstream_pong_timeout="30",
     )
-    told = "\n".join(problems)
-    assert "SLUICE_UPSTREAM_API_KEY" in told
-    assert "SLUICE_UPSTREAM_PING_INTERVAL" in told
+    assert len(problems) == 2, "a line each"
+    assert "SLUICE_UPSTREAM_API_KEY" in problems[0]
+    assert "SLUICE_UPSTREAM_PING_INTERVAL" in problems[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "beside"),
+    [
+        ({"jwt_secret": "short"}, {"anonymous": "none"}),
+        ({"jwt_secret": "short"}, {"jwt_audience": "us"}),
+        ({"broker_url": "redis://host:bad"}, {"role": "serve"}),
+        ({"upstream_ping_interval": "55"}, {"upstream_pong_timeout": "59"}),
+    ],
+)
+def test_what_cannot_be_read_contradicts_nothing(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], beside: dict[str, str]
+) -> None:
+    """What others contradict is told beside it."""
+    (name,) = wrong
+    first, second = refusal(monkeypatch, **wrong, **beside, upstream_user_id="someone")
+    assert first.startswith(f"SLUICE_{name.upper()}: ")
+    assert second.startswith("SLUICE_UPSTREAM_USER_ID and ")
 
 
 def test_all_that_is_wrong_about_rights_and_limits_is_told_at_once_with_status_2() -> None:
