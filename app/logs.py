@@ -19,7 +19,7 @@ _SECRET = re.compile(
 _NAMED = re.compile(rf"(?i){_NAME}|(?:set_?)?cookies?|secret|query_?string")
 _COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie['\"]?[:,]\s*b?['\"]?)[^\r\n'\"]+")
 _HEADER = re.compile(r"(?i)(['\"](?:proxy-)?(?:authorization|x-api-key)['\"],\s*b?['\"])[^'\"]*")
-_QUERY = re.compile(r"((?:[a-z+]+://|/)[^\s?\"']*)\?[^\s\"']+")
+_QUERY = re.compile(r"(/[^\s?/\"']*)\?[^\s\"']+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 LogFormat = Literal["console", "json"]

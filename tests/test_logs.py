@@ -72,10 +72,18 @@ def test_redact(text: str, left: str) -> None:
         ("is it so? yes", "is it so? yes"),
         ("how? /path", "how? /path"),
         ("token=abc", "token=***"),
+        ("no/path a?b /c/d?e/f?g h", "no/path a?b /c/d?*** h"),
     ],
 )
 def test_redact_line(text: str, left: str) -> None:
     assert redact_line(text) == left
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("piece", ["/", "a", "/a", "a://", "?", "/?", "cookie: ", "token=", "'"])
+def test_what_is_long_takes_no_more_than_its_length(piece: str) -> None:
+    """Twice as long in four times the time would be hours here."""
+    redact_line(piece * 500_000)
 
 
 @given(st.text())
