@@ -153,9 +153,13 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     listen on it. A queue that workers share would give most of the long-lived streams to whoever
     wakes first.
     """
-    family, kind, number, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except UnicodeError:  # told before any resolver is asked
+        said = "no host's name: a part of it is empty or longer than 63 characters"
+        raise socket.gaierror(socket.EAI_NONAME, said) from None
     sock = socket.socket(family, kind, number)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:

@@ -76,6 +76,12 @@ def test_a_taken_port_is_refused() -> None:
         listen("127.0.0.1", sock.getsockname()[1])
 
 
+@pytest.mark.parametrize("host", ["x..y", "a" * 70], ids=["empty part", "long part"])
+def test_what_cannot_be_a_host_s_name_is_refused_as_one_that_nobody_has(host: str) -> None:
+    with pytest.raises(OSError, match="longer than 63"):
+        bind(host, 0)
+
+
 def test_a_reserved_address_is_for_who_shares_it_only() -> None:
     with reserve("127.0.0.1", 0) as reserved:
         host, port = reserved.getsockname()

@@ -65,6 +65,8 @@ async def status(
                     await _show(client, url, console)
         except (Refused, Away) as error:
             refused = str(error)
+        except httpx.InvalidURL as error:
+            refused = f"{url} is no http:// or https:// address: {error}"
     if refused:
         sys.stderr.write(f"sluice status: {clean(refused)}\n")
         return 1
@@ -151,7 +153,7 @@ async def _ask(client: httpx.AsyncClient, path: str) -> httpx.Response:
 async def _get(client: httpx.AsyncClient, path: str) -> httpx.Response:
     try:
         return await client.get(path)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+    except httpx.UnsupportedProtocol as error:
         raise Refused(f"{client.base_url} is no http:// or https:// address: {error}") from None
     except httpx.TransportError as error:
         said = str(error) or type(error).__name__
