@@ -104,8 +104,8 @@ class Metrics:
             "Share of the top levels that matched REST, of the book where it is lowest",
         )
         self.audit_match.set(1)
-        self.events = counter("sluice_events", "Events published", "kind")
-        self.gaps = counter("sluice_gaps", "Events published with a gap before them", "kind")
+        self.events = counter("sluice_events", "Events heard, on every process alike", "kind")
+        self.gaps = counter("sluice_gaps", "Events heard with a gap before them", "kind")
         self.streams = gauge("sluice_streams_open", "Event streams open")
         self.polls = gauge("sluice_long_polls_waiting", "REST requests that wait for news")
         self.streams_lagging = gauge("sluice_streams_catching_up", "Event streams not live")
