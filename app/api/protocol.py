@@ -96,17 +96,15 @@ class OneWrite(RequestResponseCycle):
     """uvicorn's answer to a request, but an answer that is whole is written at once.
 
     uvicorn writes the head before the body, and each is a call of the kernel; it also looks at each
-    field three times. So the head waits for what comes with it. A head whose body takes its time
-    goes out in the next turn of the loop.
+    field three times. So the head waits for the first part of the body, be that empty.
     """
 
     _head: Message | None = None
 
     async def send(self, message: Message) -> None:  # type: ignore[override] # the same, by another name
-        """Keep a head, or another in its place; write what follows with it."""
+        """Keep a head, or another in its place; write it with what follows."""
         if message["type"] == "http.response.start" and not self._begun:
             self._head = message
-            asyncio.get_running_loop().call_soon(self.flush)
             return
         if self._head is not None:
             if self._written(self._head, message):
