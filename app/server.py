@@ -18,7 +18,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.protocol import MOST_WAITING, Crowd, StreamProtocol
+from app.api.protocol import MOST_WAITING, Crowd, Outbox, StreamProtocol
 from app.hub.hub import Hub
 from app.logs import logger
 from app.main import create_app
@@ -202,9 +202,10 @@ async def serve(
     """
     _take_descriptors()
     app = create_app(settings, bound=sock.getsockname()[0], worker=worker)
+    protocol = partial(StreamProtocol, crowd=Crowd(_most_waiting()), outbox=Outbox())
     config = uvicorn.Config(
         app,
-        http=partial(StreamProtocol, crowd=Crowd(_most_waiting())),  # type: ignore[arg-type] # called like the class it wants
+        http=protocol,  # type: ignore[arg-type] # called like the class it wants
         backlog=BACKLOG,
         ws="none",
         lifespan="on",

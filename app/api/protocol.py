@@ -92,13 +92,39 @@ class Crowd:
         self._waiting.pop(one, None)
 
 
+class Outbox:
+    """The whole answers of a server that were made in one turn of the loop; they go out together.
+
+    A write wakes whoever waits for it, which costs more than all else about it, and of several
+    clients of one process only the first has to be woken. None waits twice: a connection's next
+    request begins behind ``flush`` in the loop's queue.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+
+    def put(self, transport: asyncio.Transport, answer: bytes) -> None:
+        """Write an answer at the end of this turn."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append((transport, answer))
+
+    def flush(self) -> None:
+        """Write them now, before something else happens to one of their connections."""
+        waiting, self._waiting = self._waiting, []
+        for transport, answer in waiting:
+            if not transport.is_closing():
+                transport.write(answer)
+
+
 class OneWrite(RequestResponseCycle):
-    """uvicorn's answer to a request, but an answer that is whole is written at once.
+    """uvicorn's answer to a request, but an answer that is whole is written with one call.
 
     uvicorn writes the head before the body, and each is a call of the kernel; it also looks at each
     field three times. So the head waits for the first part of the body, be that empty.
     """
 
+    outbox: Outbox
     _head: Message | None = None
 
     async def send(self, message: Message) -> None:  # type: ignore[override] # the same, by another name
@@ -140,7 +166,8 @@ class OneWrite(RequestResponseCycle):
         if broken or b"connection: " in lines:  # uvicorn tells what is wrong, and closes
             return False
         self._head = None
-        self.transport.write(b"".join((STATUS_LINE[status], lines, b"\r\n\r\n", body)))
+        answer = b"".join((STATUS_LINE[status], lines, b"\r\n\r\n", body))
+        self.outbox.put(self.transport, answer)
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.message_event.set()
@@ -163,9 +190,16 @@ class StreamProtocol(HttpToolsProtocol):
     _wrong = HTTPStatus.BAD_REQUEST
     _lingering = False
 
-    def __init__(self, *given: Any, crowd: Crowd | None = None, **named: Any) -> None:
+    def __init__(
+        self,
+        *given: Any,
+        crowd: Crowd | None = None,
+        outbox: Outbox | None = None,
+        **named: Any,
+    ) -> None:
         super().__init__(*given, **named)
         self._crowd = crowd or Crowd(1)
+        self._outbox = outbox or Outbox()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Expect a request."""
@@ -220,6 +254,7 @@ class StreamProtocol(HttpToolsProtocol):
                 self._stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         super().on_headers_complete()
         self.cycle.__class__ = OneWrite  # uvicorn does not say which class it makes
+        self.cycle.outbox = self._outbox
         if getattr(self.app_state.get("hub"), "draining", False):
             self.answer_last()
 
@@ -282,7 +317,13 @@ class StreamProtocol(HttpToolsProtocol):
             return self._reads_body and not self.cycle.response_started
         return not self._reads_body
 
+    def shutdown(self) -> None:
+        """Let the connection end with the answer that is due, if there is any."""
+        self._outbox.flush()
+        super().shutdown()
+
     def _refuse(self, status: HTTPStatus) -> None:
+        self._outbox.flush()
         reason, detail = _REFUSALS[status]
         self._count(reason)
         self._request_over()

@@ -23,6 +23,7 @@ from app.api.protocol import (
     LONGEST_BODY,
     LONGEST_HEAD,
     LONGEST_LINE,
+    Outbox,
     StreamProtocol,
     connection,
 )
@@ -222,6 +223,55 @@ async def test_a_connection_that_is_lost_is_not_had() -> None:
             assert await taken is None
             server.should_exit = True
             await serving
+
+
+async def test_a_server_that_stops_sends_what_it_has_answered() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await PlainTextResponse("bye")(_scope, _receive, send)
+        for one in list(server.server_state.connections):
+            one.shutdown()
+
+    with listen("127.0.0.1", 0) as sock:
+        config = uvicorn.Config(
+            app, http=StreamProtocol, lifespan="off", log_config=None, access_log=False
+        )
+        server = uvicorn.Server(config)
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            reader, writer = await asyncio.open_connection(*sock.getsockname())
+            writer.write(REQUESTS["get"])
+            assert (await reader.read()).endswith(b"\r\n\r\nbye")
+            writer.close()
+            server.should_exit = True
+            await serving
+
+
+async def test_the_answers_of_one_turn_go_out_together() -> None:
+    written: list[str] = []
+
+    class Transport(asyncio.Transport):
+        def __init__(self, name: str, *, gone: bool = False) -> None:
+            super().__init__()
+            self._name = name
+            self._gone = gone
+
+        def is_closing(self) -> bool:
+            return self._gone
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            written.append(f"{self._name} {bytes(data).decode()}")
+
+    outbox = Outbox()
+    outbox.put(Transport("a"), b"1")
+    outbox.put(Transport("b", gone=True), b"2")
+    outbox.put(Transport("c"), b"3")
+    assert written == []
+    await asyncio.sleep(0)
+    assert written == ["a 1", "c 3"]
+    outbox.put(Transport("d"), b"4")
+    outbox.flush()
+    await asyncio.sleep(0)
+    assert written == ["a 1", "c 3", "d 4"]
 
 
 async def test_an_answer_that_fails_behind_its_head_is_an_error() -> None:
