@@ -58,7 +58,7 @@ Wait = Annotated[
     ),
 ]
 
-_TAG = re.compile(rb'"([^"]*)"')
+_TAG = re.compile(rb'"[^"]*"')
 
 
 def channel_of(kind: Kind, market: str, scale: int | None = None) -> Channel:
@@ -97,8 +97,11 @@ def position_in(text: str | None) -> Position | None:
 
 def unchanged(validators: Iterable[bytes], position: Position) -> bool:
     """Whether ``If-None-Match`` (RFC 9110, 13.1.2) names the position or any (``*``)."""
-    tag = b"%d-%d" % position
-    return any(line.strip() == b"*" or tag in _TAG.findall(line) for line in validators)
+    tag = b'"%d-%d"' % position
+    for line in validators:
+        if line == tag or line.strip() == b"*" or tag in _TAG.findall(line):
+            return True
+    return False
 
 
 def _channel(text: str) -> Channel:
