@@ -18,7 +18,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.protocol import MOST_WAITING, Crowd, Outbox, StreamProtocol
+from app.api.protocol import MOST_WAITING, Crowd, StreamProtocol
+from app.api.replies import Outbox
 from app.hub.hub import Hub
 from app.logs import logger
 from app.main import create_app
