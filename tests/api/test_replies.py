@@ -1,13 +1,14 @@
 """Answers as they are written, beside what uvicorn itself would write."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.outlet import body
@@ -15,6 +16,71 @@ from app.api.protocol import StreamProtocol
 from app.api.replies import Outbox
 from app.server import listen
 from tests.e2e.waiting import LIMIT
+
+LENGTH = (b"content-length", b"5")
+ANSWERS: dict[str, tuple[int, list[tuple[bytes, bytes]], bytes]] = {
+    "whole": (200, [LENGTH, (b"etag", b'"1-0"')], b"hello"),
+    "not-modified": (304, [(b"etag", b'"1-0"')], b""),
+    "not-modified-yet-told": (304, [(b"etag", b'"1-0"')], b"hello"),
+    "empty": (204, [], b""),
+    "chunked": (200, [], b"hello"),
+    "last": (200, [LENGTH, (b"connection", b"close")], b"hello"),
+    "too-short": (200, [LENGTH], b"hell"),
+    "too-long": (200, [LENGTH], b"hello!"),
+    "value-in-two-lines": (200, [LENGTH, (b"x", b"1\r\nset-cookie: y")], b"hello"),
+    "value-with-a-line-end": (200, [LENGTH, (b"x", b"1\n")], b"hello"),
+    "value-with-a-null": (200, [LENGTH, (b"x", b"1\0")], b"hello"),
+}
+REQUESTS = {
+    "get": b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "head": b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "old": b"GET / HTTP/1.0\r\n\r\n",
+    "last": b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    "continue": b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n.",
+}
+
+
+class Server:
+    """An application under uvicorn."""
+
+    def __init__(self, server: uvicorn.Server, address: tuple[str, int]) -> None:
+        self._server = server
+        self._address = address
+
+    async def ask(self, request: bytes) -> bytes:
+        """All that comes until the connection is closed."""
+        reader, writer = await asyncio.open_connection(*self._address)
+        writer.write(request)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self._address)
+
+    def shut_down_connections(self) -> None:
+        for one in list(self._server.server_state.connections):
+            one.shutdown()
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, protocol: type[HttpToolsProtocol]) -> AsyncIterator[Server]:
+    with listen("127.0.0.1", 0) as sock:
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+        )
+        server = uvicorn.Server(config)
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([sock]))
+            yield Server(server, sock.getsockname())
+            server.should_exit = True
+            await serving
 
 
 class Spied:
@@ -43,58 +109,28 @@ async def test_a_head_is_written_with_its_body_if_that_comes_at_once(*, slow: bo
             super().connection_made(spied[0])  # type: ignore[arg-type] # all that is used
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
-        length = [(b"content-length", b"5")]
-        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
         if slow:
             await send(body(more=True))
             await going_on.acquire()
         await send(body(b"hello", more=False))
 
-    with listen("127.0.0.1", 0) as sock:
-        config = uvicorn.Config(app, http=Spying, lifespan="off", log_config=None, access_log=False)
-        server = uvicorn.Server(config)
-        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server._serve([sock]))
-            reader, writer = await asyncio.open_connection(*sock.getsockname())
-            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            for _ in range(2):
-                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-                going_on.release()
-                assert await reader.readexactly(5) == b"hello"
-            writer.close()
-            server.should_exit = True
-            await serving
+    async with served(app, Spying) as server:
+        reader, writer = await server.connect()
+        writer.write(REQUESTS["get"] * 2)
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            going_on.release()
+            assert await reader.readexactly(5) == b"hello"
+        writer.close()
     assert len([one for one in spied[0].written if one]) == (4 if slow else 2)
-
-
-LENGTH = (b"content-length", b"5")
-ANSWERS: dict[str, tuple[int, list[tuple[bytes, bytes]], bytes]] = {
-    "whole": (200, [LENGTH, (b"etag", b'"1-0"')], b"hello"),
-    "not modified": (304, [(b"etag", b'"1-0"')], b""),
-    "not modified, yet told": (304, [(b"etag", b'"1-0"')], b"hello"),
-    "empty": (204, [], b""),
-    "chunked": (200, [], b"hello"),
-    "last": (200, [LENGTH, (b"connection", b"close")], b"hello"),
-    "too short": (200, [LENGTH], b"hell"),
-    "too long": (200, [LENGTH], b"hello!"),
-    "value in two lines": (200, [LENGTH, (b"x", b"1\r\nset-cookie: y")], b"hello"),
-    "value with a line's end": (200, [LENGTH, (b"x", b"1\n")], b"hello"),
-    "value with a null": (200, [LENGTH, (b"x", b"1\0")], b"hello"),
-}
-REQUESTS = {
-    "get": b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
-    "head": b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n",
-    "old": b"GET / HTTP/1.0\r\n\r\n",
-    "last": b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-    "continue": b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n.",
-}
 
 
 async def _answers(protocol: type[HttpToolsProtocol], request: bytes) -> dict[str, bytes]:
     """What follows a request for each answer, and one for another behind it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path"].removeprefix("/").replace("-", " ")
+        name = scope["path"].removeprefix("/")
         if name in ANSWERS:
             status, fields, content = ANSWERS[name]
             await send({"type": "http.response.start", "status": status, "headers": fields})
@@ -103,29 +139,12 @@ async def _answers(protocol: type[HttpToolsProtocol], request: bytes) -> dict[st
         else:
             await PlainTextResponse("bye")(scope, receive, send)
 
-    said = {}
-    with listen("127.0.0.1", 0) as sock:
-        config = uvicorn.Config(
-            app,
-            http=protocol,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            date_header=False,
-        )
-        server = uvicorn.Server(config)
-        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server._serve([sock]))
-            for name in ANSWERS:
-                reader, writer = await asyncio.open_connection(*sock.getsockname())
-                path = name.replace(" ", "-").encode()
-                writer.write(request.replace(b"/", b"/" + path, 1))
-                writer.write(b"GET /bye HTTP/1.1\r\nconnection: close\r\n\r\n")
-                said[name] = await reader.read()
-                writer.close()
-            server.should_exit = True
-            await serving
-    return said
+    goodbye = b"GET /bye HTTP/1.1\r\nconnection: close\r\n\r\n"
+    async with served(app, protocol) as server:
+        return {
+            name: await server.ask(request.replace(b"/", b"/" + name.encode(), 1) + goodbye)
+            for name in ANSWERS
+        }
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
@@ -136,24 +155,12 @@ async def test_what_is_written_is_what_uvicorn_would_write(request_: bytes) -> N
 
 
 async def test_a_server_that_stops_sends_what_it_has_answered() -> None:
-    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await PlainTextResponse("bye")(_scope, _receive, send)
-        for one in list(server.server_state.connections):
-            one.shutdown()
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("bye")(scope, receive, send)
+        server.shut_down_connections()
 
-    with listen("127.0.0.1", 0) as sock:
-        config = uvicorn.Config(
-            app, http=StreamProtocol, lifespan="off", log_config=None, access_log=False
-        )
-        server = uvicorn.Server(config)
-        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server._serve([sock]))
-            reader, writer = await asyncio.open_connection(*sock.getsockname())
-            writer.write(REQUESTS["get"])
-            assert (await reader.read()).endswith(b"\r\n\r\nbye")
-            writer.close()
-            server.should_exit = True
-            await serving
+    async with served(app, StreamProtocol) as server:
+        assert (await server.ask(REQUESTS["get"])).endswith(b"\r\n\r\nbye")
 
 
 async def test_the_answers_of_one_turn_go_out_together() -> None:
@@ -189,13 +196,5 @@ async def test_an_answer_that_fails_behind_its_head_is_an_error() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
         raise OSError
 
-    with listen("127.0.0.1", 0) as sock:
-        config = uvicorn.Config(app, http=StreamProtocol, lifespan="off", log_config=None)
-        server = uvicorn.Server(config)
-        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server._serve([sock]))
-            async with httpx.AsyncClient(trust_env=False) as http:
-                answer = await http.get(f"http://127.0.0.1:{sock.getsockname()[1]}/")
-            assert answer.status_code == 500
-            server.should_exit = True
-            await serving
+    async with served(app, StreamProtocol) as server:
+        assert (await server.ask(REQUESTS["get"])).startswith(b"HTTP/1.1 500 ")
