@@ -191,8 +191,10 @@ async def test_what_has_ended_leaves_nothing_to_the_garbage_collector() -> None:
             gc.collect()
             async with stage.stream("lastprice:*") as stream:
                 await stream.data()
-            async with opened(stage.url, "/v1/lastprice/BTC_USDT", accept="*/*") as answer:
-                await answer.rest()
+            latest = "/v1/lastprice/BTC_USDT"
+            for path in (latest, f"{latest}?after=9999999999999-0&wait=0.1"):
+                async with opened(stage.url, path, accept="*/*") as answer:
+                    await answer.rest()
             del stream, answer
             await soon(lambda: alone(stage), "both are gone")
             gc.set_debug(gc.DEBUG_SAVEALL)

@@ -60,13 +60,20 @@ class LongPoll:
             raise NotAllowed("the credentials have ended")
 
     async def _wait(self, channel: Channel, after: Position, wait: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait) as limit, asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(_cut_short(limit, self._receive), name="poll-watch")
-                with suppress(NotReady):  # the process shuts down
-                    while not self._is_newer(channel, after) and self._permitted():
-                        await self._change(channel)
-                watching.cancel()
+        """Until there is news, the time is over or the client hangs up: its place is for others."""
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [
+                tasks.create_task(self._news(channel, after), name="poll"),
+                tasks.create_task(_hung_up(self._receive), name="poll-watch"),
+            ]
+            await asyncio.wait(waiting, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+
+    async def _news(self, channel: Channel, after: Position) -> None:
+        with suppress(NotReady):  # the process shuts down
+            while not self._is_newer(channel, after) and self._permitted():
+                await self._change(channel)
 
     async def _change(self, channel: Channel) -> None:
         with suppress(TimeoutError):
@@ -81,9 +88,6 @@ class LongPoll:
         return self._callers.permitted(self._caller)
 
 
-async def _cut_short(limit: asyncio.Timeout, receive: Receive) -> None:
-    """End the wait when the client hangs up: its place is for others."""
+async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    if not limit.expired():  # by itself, in this very turn of the loop: it cannot be moved then
-        limit.reschedule(asyncio.get_running_loop().time())
