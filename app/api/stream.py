@@ -145,6 +145,7 @@ class EventStream(Response):
                     await outlet.serve(receive, send)
                 finally:
                     subscription.gone()
+                    del outlet.owner  # who knows this outlet
 
 
 @router.get(
