@@ -113,6 +113,7 @@ class StreamProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._crowd = crowd or Crowd(1)
         self._outbox = outbox or Outbox()
+        self.app = self._outbox.before_errors(self.app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Expect a request."""
@@ -146,6 +147,10 @@ class StreamProtocol(HttpToolsProtocol):
             self.data_received(data[left:])
         else:
             self._refuse(self._too_much())
+
+    def eof_received(self) -> None:
+        """The client sends no more, and the connection is closed behind what is answered."""
+        self._outbox.flush()
 
     def on_message_begin(self) -> None:
         """Put the connection where a stream finds it."""
@@ -199,6 +204,7 @@ class StreamProtocol(HttpToolsProtocol):
         """Drop a connection on which there is nothing to answer."""
         self._count(reason)
         self._request_over()
+        self._outbox.flush()
         self.transport.abort()
 
     def _stop(self, status: HTTPStatus) -> NoReturn:

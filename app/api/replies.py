@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 
@@ -23,6 +23,18 @@ class Outbox:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append((transport, answer))
+
+    def before_errors(self, app: ASGIApp) -> ASGIApp:
+        """``app``, behind whose errors uvicorn closes the connection."""
+
+        async def flushed(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except BaseException:
+                self.flush()
+                raise
+
+        return flushed
 
     def flush(self) -> None:
         """Write them now, before something else happens to one of their connections."""

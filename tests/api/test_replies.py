@@ -136,6 +136,9 @@ async def _answers(protocol: type[HttpToolsProtocol], request: bytes) -> dict[st
             await send({"type": "http.response.start", "status": status, "headers": fields})
             await send(body(content, more=False))
             await receive()
+        elif scope["path"] == "/bug":
+            await PlainTextResponse("sorry", 500)(scope, receive, send)
+            raise OSError
         else:
             await PlainTextResponse("bye")(scope, receive, send)
 
@@ -143,7 +146,7 @@ async def _answers(protocol: type[HttpToolsProtocol], request: bytes) -> dict[st
     async with served(app, protocol) as server:
         return {
             name: await server.ask(request.replace(b"/", b"/" + name.encode(), 1) + goodbye)
-            for name in ANSWERS
+            for name in (*ANSWERS, "bug")
         }
 
 
@@ -152,6 +155,16 @@ async def test_what_is_written_is_what_uvicorn_would_write(request_: bytes) -> N
     expected = await _answers(HttpToolsProtocol, request_)
     assert expected["whole"].startswith(b"HTTP/1.1 ")
     assert await _answers(StreamProtocol, request_) == expected
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_who_says_that_it_asks_no_more_is_answered(count: int) -> None:
+    async with served(PlainTextResponse("hello"), StreamProtocol) as server:
+        reader, writer = await server.connect()
+        writer.write(REQUESTS["get"] * count)
+        writer.write_eof()
+        assert (await reader.read()).endswith(b"\r\n\r\nhello")
+        writer.close()
 
 
 async def test_a_server_that_stops_sends_what_it_has_answered() -> None:
