@@ -197,7 +197,7 @@ async def _deposits(link: Link) -> Found:
     except BrokerUnavailable as error:
         yield Finding(
             "SLUICE_BROKER_URL",
-            f"{link.address} keeps no tickets and sessions: {error}: give this user the keys "
+            f"{link.address} keeps no tickets and sessions: {error}: its user needs the keys "
             "~{sluice}:ticket:* and ~{sluice}:session:*",
         )
 

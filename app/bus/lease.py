@@ -124,6 +124,14 @@ class RedisLease:
         self, known: Callable[[], int], *, patience: Callable[[], float] = lambda: 0.0
     ) -> Term:
         """Wait until it is ours; while Redis is away, until it is back."""
+        try:
+            return await self._take(known, patience)
+        except asyncio.CancelledError:
+            self._text = self._process  # whatever its epoch: it may be ours unheard
+            await self.release()
+            raise
+
+    async def _take(self, known: Callable[[], int], patience: Callable[[], float]) -> Term:
         candidate = Candidate(self.ttl)
         may_replace = "-" if patience() else FREE
         pauses, away = delays(), False
@@ -154,10 +162,6 @@ class RedisLease:
                     log.warning("no lease to be had", reason=str(error))
                 away = True
                 await asyncio.sleep(next(pauses))
-            except asyncio.CancelledError:
-                self._text = self._process  # whatever its epoch: it may be ours unheard
-                await self.release()
-                raise
 
     async def _vacancy(self, seconds: float) -> None:
         """Wait until the lease is released, but not longer than some seconds."""

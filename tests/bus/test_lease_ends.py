@@ -4,6 +4,8 @@ import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from app.bus.lease import FREE, RedisLease, Term
 from app.bus.link import Link
@@ -231,6 +233,30 @@ class TestStopped:
                 between.delay = 0.0
                 trying.cancel()
             assert await holder(one) == FREE
+
+    async def test_whose_answer_was_lost_gives_it_back_too(self, one: Server) -> None:
+        await one.ask("SET", KEY, FREE)
+        with capture_logs() as told:
+            await self._lost(one, told)
+        assert await holder(one) == FREE
+
+    async def _lost(self, one: Server, told: list[EventDict]) -> None:
+        async with proxy(one.port) as between, linked(between.url) as link:
+            await link.call("PING")
+            between.delay = LONG
+            async with asyncio.TaskGroup() as tasks:
+                trying = tasks.create_task(took(RedisLease(link, "one", ttl=LONG)))
+
+                async def taken() -> bool:
+                    return await holder(one) == "one"
+
+                await until(taken, "taken, and not told yet")
+                between.refuse()
+                between.cut()
+                between.delay = 0.0
+                await until(lambda: bool(told), "it tries again in a while")
+                between.accept()
+                trying.cancel()
 
     @pytest.mark.parametrize("other", ["two", "one-more"])
     async def test_while_another_leads_it_leaves_the_lease_alone(
