@@ -35,7 +35,7 @@ from bench.mix import MARKETS, wishes
 RESULT = HERE / "soak.json"
 SAMPLE = 5.0
 """Seconds between two looks at the processes."""
-WARM = 0.25
+WARM = 0.5
 """The part of the time that is left out of drift: the history and the caches fill."""
 SLOW = 5
 MANY = 40

@@ -85,7 +85,7 @@ class OneWrite(RequestResponseCycle):
             return False
         status, body = head["status"], last.get("body", b"")
         fields = [*self.default_headers, *head["headers"]]
-        known = (b"content-length", b"%d" % len(body)) in fields or (status == 304 and not body)
+        known = (status == 304 and not body) or (b"content-length", b"%d" % len(body)) in fields
         if not known:
             return False
         lines = b"\r\n".join(map(b": ".join, fields))
