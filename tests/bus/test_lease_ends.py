@@ -5,7 +5,6 @@ import time
 
 import pytest
 from structlog.testing import capture_logs
-from structlog.typing import EventDict
 
 from app.bus.lease import FREE, RedisLease, Term
 from app.bus.link import Link
@@ -216,47 +215,30 @@ class TestKeeping:
 class TestStopped:
     """A candidate is told to stop."""
 
+    @pytest.mark.parametrize("lost", [False, True], ids=["answer on its way", "answer lost"])
     async def test_before_it_hears_that_the_lease_is_its_own_it_gives_it_back(
-        self, one: Server
+        self, one: Server, *, lost: bool
     ) -> None:
         await one.ask("SET", KEY, FREE)
         async with proxy(one.port) as between, linked(between.url) as link:
             await link.call("PING")  # to connect takes answers
             between.delay = LONG
-            async with asyncio.TaskGroup() as tasks:
-                trying = tasks.create_task(took(RedisLease(link, "one", ttl=LONG)))
+            with capture_logs() as told:
+                async with asyncio.TaskGroup() as tasks:
+                    trying = tasks.create_task(took(RedisLease(link, "one", ttl=LONG)))
 
-                async def taken() -> bool:
-                    return await holder(one) == "one"
+                    async def taken() -> bool:
+                        return await holder(one) == "one"
 
-                await until(taken, "taken, and not told yet")
-                between.delay = 0.0
-                trying.cancel()
+                    await until(taken, "taken, and not told yet")
+                    if lost:
+                        between.refuse()
+                        between.cut()
+                        await until(lambda: bool(told), "it tries again in a while")
+                        between.accept()
+                    between.delay = 0.0
+                    trying.cancel()
             assert await holder(one) == FREE
-
-    async def test_whose_answer_was_lost_gives_it_back_too(self, one: Server) -> None:
-        await one.ask("SET", KEY, FREE)
-        with capture_logs() as told:
-            await self._lost(one, told)
-        assert await holder(one) == FREE
-
-    async def _lost(self, one: Server, told: list[EventDict]) -> None:
-        async with proxy(one.port) as between, linked(between.url) as link:
-            await link.call("PING")
-            between.delay = LONG
-            async with asyncio.TaskGroup() as tasks:
-                trying = tasks.create_task(took(RedisLease(link, "one", ttl=LONG)))
-
-                async def taken() -> bool:
-                    return await holder(one) == "one"
-
-                await until(taken, "taken, and not told yet")
-                between.refuse()
-                between.cut()
-                between.delay = 0.0
-                await until(lambda: bool(told), "it tries again in a while")
-                between.accept()
-                trying.cancel()
 
     @pytest.mark.parametrize("other", ["two", "one-more"])
     async def test_while_another_leads_it_leaves_the_lease_alone(
