@@ -74,7 +74,7 @@ async def _answer(_request: Request, error: Exception) -> Response:
         case UpstreamUnavailable():
             return problem(NotReady("the exchange cannot be asked now", retry_after=_RETRY_AFTER))
         case BrokerUnavailable():
-            log.warning("no broker for a request", reason=str(error))
+            tell_away(error)
             return problem(NotReady("the broker cannot be reached now", retry_after=_RETRY_AFTER))
         case HTTPException():
             return _plain(error.status_code, error.detail, dict(error.headers or {}))
@@ -83,6 +83,11 @@ async def _answer(_request: Request, error: Exception) -> Response:
 
 async def _failed(_request: Request, _error: Exception) -> Response:
     return failure()
+
+
+def tell_away(error: BrokerUnavailable) -> None:
+    """Tell the log what the client is not told."""
+    log.warning("no broker for a request", reason=str(error))
 
 
 def failure() -> Response:

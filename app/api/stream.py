@@ -16,6 +16,7 @@ from app.api.deps import State, state_of
 from app.api.fastpath import AGAIN
 from app.api.outlet import SendOutlet
 from app.api.parameters import ChannelsText, channels_in
+from app.api.problems import tell_away
 from app.api.protocol import connection
 from app.api.rights import authorise
 from app.api.schemas import STREAM_RESPONSES
@@ -249,7 +250,7 @@ async def _require(markets: Markets, channels: Iterable[Channel]) -> None:
 def _farewell(error: GatewayError, hub: Hub) -> Response:
     """To an EventSource every status but 200 is final: tell it in a stream to come back later."""
     if isinstance(error, BrokerUnavailable):
-        log.warning("no broker for a request", reason=str(error))
+        tell_away(error)
     limited = isinstance(error, TooManyStreams) and error.status == 429
     reason: End = "drain" if hub.draining else "limit" if limited else "overload"
     return _last(reason)
