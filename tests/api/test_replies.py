@@ -1,7 +1,7 @@
 """Answers as they are written, beside what uvicorn itself would write."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from app.api.outlet import body
 from app.api.protocol import StreamProtocol
@@ -176,32 +177,72 @@ async def test_a_server_that_stops_sends_what_it_has_answered() -> None:
         assert (await server.ask(REQUESTS["get"])).endswith(b"\r\n\r\nbye")
 
 
+class Wire(asyncio.Transport):
+    """A connection that writes down what happens to it."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self._name = name
+        self._told = told
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._told.append(f"{self._name} {bytes(data)[:12].decode()}")
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self._told.append(f"{self._name} aborted")
+
+    def close(self) -> None:
+        self.closing = True
+
+    def resume_reading(self) -> None:
+        pass
+
+
 async def test_the_answers_of_one_turn_go_out_together() -> None:
-    written: list[str] = []
-
-    class Transport(asyncio.Transport):
-        def __init__(self, name: str, *, gone: bool = False) -> None:
-            super().__init__()
-            self._name = name
-            self._gone = gone
-
-        def is_closing(self) -> bool:
-            return self._gone
-
-        def write(self, data: bytes | bytearray | memoryview) -> None:
-            written.append(f"{self._name} {bytes(data).decode()}")
-
-    outbox = Outbox()
-    outbox.put(Transport("a"), b"1")
-    outbox.put(Transport("b", gone=True), b"2")
-    outbox.put(Transport("c"), b"3")
-    assert written == []
+    told: list[str] = []
+    outbox, gone = Outbox(), Wire("b", told)
+    gone.closing = True
+    outbox.put(Wire("a", told), b"1")
+    outbox.put(gone, b"2")
+    outbox.put(Wire("c", told), b"3")
+    assert told == []
     await asyncio.sleep(0)
-    assert written == ["a 1", "c 3"]
-    outbox.put(Transport("d"), b"4")
+    assert told == ["a 1", "c 3"]
+    outbox.put(Wire("d", told), b"4")
     outbox.flush()
     await asyncio.sleep(0)
-    assert written == ["a 1", "c 3", "d 4"]
+    assert told == ["a 1", "c 3", "d 4"]
+
+
+@pytest.mark.parametrize(
+    ("then", "last"),
+    [
+        (lambda protocol: protocol.data_received(b"no request\r\n\r\n"), "a HTTP/1.1 400"),
+        (lambda protocol: protocol.give_up("idle"), "a aborted"),
+    ],
+    ids=["refused", "given up"],
+)
+async def test_what_ends_a_connection_in_that_turn_comes_behind_the_answer(
+    then: Callable[[StreamProtocol], None], last: str
+) -> None:
+    told: list[str] = []
+    config = uvicorn.Config(PlainTextResponse("hello"), log_config=None, access_log=False)
+    config.load()
+    protocol = StreamProtocol(config=config, server_state=ServerState(), app_state={})
+    protocol.connection_made(Wire("a", told))
+    protocol.data_received(REQUESTS["get"])
+    await asyncio.sleep(0)  # answered, in this turn of the loop
+    assert told == []
+    then(protocol)
+    assert told == ["a HTTP/1.1 200", last]
+    protocol.connection_lost(None)
 
 
 async def test_an_answer_that_fails_behind_its_head_is_an_error() -> None:
