@@ -181,8 +181,9 @@ def _simulate(**given: Any) -> None:
 
     try:
         _finish(run())
-    except OSError as error:
-        _refuse(f"port {options.port} cannot be served on: {error.strerror}")
+    except (OSError, UnicodeError) as error:  # Unicode: no host's name, told before it is looked up
+        why = error.strerror if isinstance(error, OSError) else error
+        _refuse(f"{options.host}:{options.port} cannot be served on: {why}")
 
 
 def _simulate_command() -> None:

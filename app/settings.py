@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import (
     AfterValidator,
     Field,
@@ -34,7 +35,8 @@ def _url(*schemes: str) -> AfterValidator:
         try:
             parts = urlsplit(value)
             port = parts.port
-        except ValueError:  # its text may quote a password
+            _ = httpx.URL(value).host  # reads what a host's part in Punycode stands for
+        except (ValueError, httpx.InvalidURL):  # its text may quote a password
             raise ValueError(expected) from None
         if parts.scheme not in schemes or not parts.hostname or port == 0:
             raise ValueError(expected)

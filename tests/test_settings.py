@@ -151,6 +151,8 @@ def test_what_is_given_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
         ("upstream_scales_url", "https://example.org#x"),
         ("upstream_api_url", "http://[::1"),
         ("upstream_api_url", "http://127.0.0.1:99999"),
+        ("upstream_api_url", "http://xn--/"),
+        ("jwt_jwks_url", "https://xn--a.example/keys"),
         ("upstream_connections", "0"),
         ("upstream_connections", "1.5"),
         ("upstream_ping_interval", "60"),

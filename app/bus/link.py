@@ -35,6 +35,7 @@ _OPTIONS = {
 """What a URL may ask of redis-py; the rest is ours to say."""
 
 _PARTS = re.compile(r"([^/?]*)(/[^?]*)?(\?.*)?", re.DOTALL)
+_CLIENT = re.compile(r"<redis\..*?> - ")
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
 
 
@@ -240,14 +241,18 @@ class Link:
         except TimeoutError:
             raise BrokerUnavailable("no answer in time") from None
         except (RedisError, RedisClusterException, OSError) as error:
-            raise BrokerUnavailable(self._unsecret(f"{type(error).__name__}: {error}")) from None
+            raise BrokerUnavailable(self._readable(f"{type(error).__name__}: {error}")) from None
         except (RuntimeError, AttributeError) as error:
             if not _cut(error):
                 raise
             raise BrokerUnavailable("the connection was cut") from None
 
-    def _unsecret(self, text: str) -> str:
-        """Some servers quote the command that they do not know: AUTH, with what follows it."""
+    def _readable(self, text: str) -> str:
+        """Without secrets: some servers quote the command that they do not know, as AUTH.
+
+        And without the sentinels' clients, which redis-py tells with all that they are made of.
+        """
+        text = _CLIENT.sub("", text)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text

@@ -65,7 +65,7 @@ async def status(
                     await _show(client, url, console)
         except (Refused, Away) as error:
             refused = str(error)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:
             refused = f"{url} is no http:// or https:// address: {error}"
     if refused:
         sys.stderr.write(f"sluice status: {clean(refused)}\n")

@@ -188,7 +188,7 @@ async def _connection(
             async for chunk in response.aiter_bytes():
                 for message in parser.feed(chunk):
                     yield message
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
         raise Refused(f"{url!r} is no http:// or https:// address: {error}") from None
 
 

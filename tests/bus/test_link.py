@@ -327,6 +327,14 @@ class TestFlavours:
             async with linked(made.url) as other:
                 await works(other)
 
+    async def test_sentinels_that_are_away_are_told_briefly(self) -> None:
+        one, two = free_port(), free_port()
+        async with linked(f"redis+sentinel://{HOST}:{one},{HOST}:{two}/main") as link:
+            with pytest.raises(BrokerUnavailable, match="main") as refused:
+                await link.call("PING")
+        assert "ConnectionError" in str(refused.value)
+        assert "redis.asyncio" not in str(refused.value)
+
     async def test_a_cluster_has_all_in_one_slot(self, tmp_path: Path) -> None:
         async with cluster(tmp_path, replicas=False) as made, linked(made.url) as link:
             await works(link)

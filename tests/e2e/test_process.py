@@ -217,12 +217,20 @@ def test_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        for name in ("serve", "demo"):
+        for name in ("serve", "demo", "simulate"):
             refused = run(name, "--port", port)
             assert refused.returncode == 2, name
             assert port in refused.stderr
             assert "in use" in refused.stderr
             assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["serve", "simulate"])
+def test_a_host_that_is_none(name: str) -> None:
+    refused = run(name, "--host", "x..y", "--port", str(free_port()))
+    assert refused.returncode == 2, refused.stderr
+    assert "x..y" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 BAD = {

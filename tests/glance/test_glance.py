@@ -134,7 +134,9 @@ async def test_nobody_there_is_said() -> None:
     assert errors.startswith(f"sluice status: no gateway answers at {url}")
 
 
-@pytest.mark.parametrize("url", ["here", "ftp://127.0.0.1/", "http://a:b:c", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["here", "ftp://127.0.0.1/", "http://a:b:c", "http://[::1", "http://xn--/"]
+)
 async def test_no_address(url: str, capsys: Capture) -> None:
     ended, _, errors = await said(capsys, url)
     assert ended == 1

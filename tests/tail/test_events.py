@@ -188,9 +188,10 @@ async def test_a_final_answer_ends_it(answer: Answer, text: str) -> None:
             await collect(gateway, 1)
 
 
-async def test_an_address_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("url", ["ftp://localhost", "http://a:b:c", "http://xn--"])
+async def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(Refused, match="is no http"):
-        await collect(Gateway(url="ftp://localhost"), 1)
+        await collect(Gateway(url=url), 1)
 
 
 async def test_an_unreadable_control_event_asks_for_nothing() -> None:
