@@ -264,6 +264,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
                 ),
                 tasks.create_task(hub.run(), name="hub"),
                 tasks.create_task(hub.recall.run(), name="recall"),
+                tasks.create_task(hub.stalls.run(), name="stalls"),
             ]
             if jwks is not None:
                 background.append(tasks.create_task(jwks.run(), name="jwks"))

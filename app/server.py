@@ -1,8 +1,8 @@
 """The HTTP server that ``sluice serve`` runs: uvicorn, with its socket opened here.
 
 Streams are ended before uvicorn waits for open responses, and the kernel is told to drop a client
-that takes nothing (``TCP_USER_TIMEOUT``) and to keep little for one (``TCP_NOTSENT_LOWAT``): both
-are inherited by every accepted connection.
+that takes nothing of its answer (``TCP_USER_TIMEOUT``; streams are judged by ``hub.stalls``) and to
+keep little for one (``TCP_NOTSENT_LOWAT``): both are inherited by every accepted connection.
 """
 
 import asyncio

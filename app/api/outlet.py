@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from starlette.types import Message, Receive, Send
 
+from app.api import kernel
 from app.hub.subscription import Owner
 
 MOST_SAID = 64 * 1024
@@ -24,7 +25,7 @@ class ConnectionOutlet(asyncio.Protocol):
     sends from here on means nothing, and is read only to notice its end.
     """
 
-    __slots__ = ("_came", "_transport", "owner", "write")
+    __slots__ = ("_came", "_socket", "_transport", "owner", "write")
 
     owner: Owner
     framed = True
@@ -32,11 +33,13 @@ class ConnectionOutlet(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport) -> None:
         self._came = 0
         self._transport = transport
+        self._socket = transport.get_extra_info("socket")
+        kernel.spare(self._socket)
         self.write: Callable[[bytes], None] = transport.write
 
     def backlog(self) -> int:
-        """Bytes that wait inside the process."""
-        return self._transport.get_write_buffer_size()
+        """Bytes that wait inside the process and in the kernel."""
+        return self._transport.get_write_buffer_size() + kernel.queued(self._socket)
 
     def close(self) -> None:
         """End the chunked body, and the connection when that is written."""
@@ -45,6 +48,7 @@ class ConnectionOutlet(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection and what waits in it."""
+        kernel.forget(self._socket)
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:

@@ -23,13 +23,12 @@ from app.hub.early import Early
 from app.hub.groups import Groups, chunk
 from app.hub.history import History
 from app.hub.recall import Older, Recall
+from app.hub.stalls import Stalls
 from app.hub.status import Status
 from app.hub.subscription import SLICE, End, Outlet, Subscription
 from app.hub.watchers import Watchers
 from app.telemetry import Metrics
 
-STALL = 12.0
-"""Seconds after which a client that takes nothing is aborted."""
 FLUSH = 0.5
 """Seconds that the clients have, in the end, to take what was written to them."""
 
@@ -68,6 +67,7 @@ class Hub:
         self._arrived: dict[Subscription, None] = {}
         self._early = Early(self._resume_at)
         self.recall = Recall(self._history, older, self._resume_or_reset)
+        self.stalls = Stalls(self._subscriptions, self._groups.written, self._abort)
         self._watchers = Watchers()
         self.now = asyncio.get_running_loop().time
         self._empty = asyncio.Event()
@@ -180,7 +180,7 @@ class Hub:
         self._unlive(subscription)
         self._forget(subscription)
         subscription.ended = reason
-        if subscription.paused_since is not None:
+        if subscription.paused:
             self._abort(subscription)
             return
         self._write(subscription, bye(reason))
@@ -202,13 +202,11 @@ class Hub:
     # What time does
 
     def tick(self) -> None:
-        """Heartbeats to idle groups; ends streams that are old; aborts those that take nothing."""
+        """Heartbeats to idle groups; ends streams that are old."""
         now = self.now()
         for group in self._groups:
             if now - group.written >= self._options.heartbeat:
                 group.write(chunk(sse.HEARTBEAT) if group.framed else sse.HEARTBEAT, now)
-        for subscription in list(self._catching_up):
-            self._check_progress(subscription, now)
         for subscription in list(self._subscriptions):
             if (reason := subscription.over(now)) is not None:
                 self.end(subscription, reason)
@@ -316,8 +314,7 @@ class Hub:
 
     def pause(self, subscription: Subscription) -> None:
         """The outlet is full: the subscription lags from here on."""
-        subscription.paused_since = self.now()
-        subscription.undrained = subscription.outlet.backlog()
+        subscription.paused = True
         if subscription.live or subscription in self._arrived:
             subscription.lagging = True
             subscription.by_history = False
@@ -326,7 +323,7 @@ class Hub:
 
     def resume(self, subscription: Subscription) -> None:
         """The outlet has drained: catch up, or end what must not miss an event and did."""
-        subscription.paused_since = None
+        subscription.paused = False
         if subscription.ended or self._waits(subscription):
             return
         if subscription.lagging and subscription.each_counts and subscription.owed(self.store):
@@ -362,20 +359,12 @@ class Hub:
         self._catching_up[subscription] = None
         self._groups.leave(subscription)
 
-    def _check_progress(self, subscription: Subscription, now: float) -> None:
-        if subscription.paused_since is None:
-            return
-        backlog = subscription.outlet.backlog()
-        if backlog < subscription.undrained:
-            subscription.paused_since, subscription.undrained = now, backlog
-        elif now - subscription.paused_since >= STALL:
-            self._abort(subscription)
-
     def _abort(self, subscription: Subscription) -> None:
         if not subscription.ended:
             subscription.ended = "stalled"
             self._metrics.streams_ended.labels("stalled").inc()
-        subscription.paused_since = None
+            self._unlive(subscription)
+            self._forget(subscription)
         subscription.outlet.abort()
 
     def _tell_status(self, subscription: Subscription) -> None:
@@ -386,8 +375,6 @@ class Hub:
     def _write(self, subscription: Subscription, data: bytes) -> None:
         outlet = subscription.outlet
         ready = chunk(data) if outlet.framed else data
-        if subscription.paused_since is not None:
-            subscription.undrained += len(ready)  # so that it hides no progress
         subscription.bytes += len(ready)
         self._metrics.stream_bytes.inc(len(ready))
         outlet.write(ready)

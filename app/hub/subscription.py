@@ -8,6 +8,7 @@ snapshot only keeps it owed, so nothing grows while a client is slow.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Literal, Protocol
 
 from app.domain.channel import Channel, Kind
@@ -50,7 +51,7 @@ class Outlet(Protocol):
         """Take bytes; those beyond its bound too, but it tells that it is full then."""
 
     def backlog(self) -> int:
-        """Bytes that wait inside the process."""
+        """Bytes that the client has not taken yet, as far as is known."""
 
     def close(self) -> None:
         """End the response politely, after what was written."""
@@ -76,7 +77,8 @@ class Subscription:
     """Its channels, its place, and what the hub needs to know of its outlet.
 
     ``ended`` says why, and is empty before. ``events`` and ``bytes`` are what was written to it,
-    once it is in no group: what a group writes is counted once, for all of its members.
+    once it is in no group: what a group writes is counted once, for all of its members. ``taken``
+    are the bytes that its client had taken at monotonic ``took_at``, with more to take.
     """
 
     __slots__ = (
@@ -95,10 +97,11 @@ class Subscription:
         "live",
         "on_left",
         "outlet",
-        "paused_since",
+        "paused",
         "permitted",
+        "taken",
         "told",
-        "undrained",
+        "took_at",
     )
 
     def __init__(
@@ -122,8 +125,9 @@ class Subscription:
         self.live = False
         self.ended = ""
         self.lagging = False
-        self.paused_since: float | None = None
-        self.undrained = 0
+        self.paused = False
+        self.taken = -inf
+        self.took_at = 0.0
         self.events = self.bytes = 0
         self.told = -1
         self.each_counts = any(channel.kind in EACH_COUNTS for channel in channels)
@@ -154,7 +158,7 @@ class Subscription:
 
     def takes_more(self) -> bool:
         """Whether its outlet may be written to now: not ended, not full."""
-        return not self.ended and self.paused_since is None
+        return not self.ended and not self.paused
 
     def over(self, now: float) -> End | None:
         """Why it must end at monotonic ``now``; None while it may go on."""

@@ -39,10 +39,11 @@ SMALL = 4096
 
 @dataclass
 class Reader:
-    """A client that reads when it is let, out of a small buffer."""
+    """A client that reads when it is let, out of a small buffer; ``pace`` is bytes a second."""
 
     port: int
     mirror: Mirror = field(default_factory=Mirror)
+    pace: int | None = None
     reading: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
     """The stream came to its polite end."""
@@ -57,13 +58,15 @@ class Reader:
             await reader.readuntil(b"\r\n\r\n")
             while not chunks.ended:
                 await self.reading.wait()
-                piece = await reader.read(64 * 1024)
+                piece = await reader.read(64 * 1024 if self.pace is None else 1024)
                 if not piece:
                     self.cut = True
                     return
                 for block in parser.feed(chunks.feed(piece)):
                     self.mirror.take(block)
                     self._note(block.event)
+                if self.pace is not None:
+                    await asyncio.sleep(len(piece) / self.pace)
             self.ended = True
         except ConnectionError:
             self.cut = True
@@ -169,6 +172,7 @@ async def test_slow_and_stalled_readers(tmp_path: Path) -> None:
                 paused_on_a_book(running, steady),
                 paused_on_trades(running, steady),
                 paused_for_five_seconds(running),
+                reads_slowly(running),
                 stalled(running, BOOK),
                 stalled_while_little_comes(stage, running),
             )
@@ -243,6 +247,20 @@ async def paused_for_five_seconds(running: Running) -> None:
         await soon(lambda: client.mirror.counts[f"update {BOOK}"] > seen + 20, "it goes on")
         assert not client.cut
         assert not client.mirror.farewells()
+
+
+async def reads_slowly(running: Running) -> None:
+    """It takes little, but all the time: nobody drops it, and it can still catch up."""
+    async with reading(running.url, BOOK) as client:
+        await soon(lambda: client.mirror.counts[f"update {BOOK}"] > 3)
+        client.pace = 2000
+        await asyncio.sleep(20)  # longer than one that takes nothing is kept
+        client.pace = None
+        seen = client.mirror.counts[f"update {BOOK}"]
+        await soon(lambda: client.mirror.counts[f"update {BOOK}"] > seen + 20, "it goes on")
+        assert not client.cut
+        assert not client.mirror.farewells()
+        assert not client.mirror.resets()
 
 
 async def stalled(running: Running, channel: str) -> None:

@@ -1,7 +1,8 @@
 """A hub with clients, as tests of streams want it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from app.domain.channel import Channel
@@ -41,6 +42,15 @@ class Place:
         outlet = FakeOutlet(framed=framed, high=high, low=low)
         self.hub.join(frozenset(map(Channel.parse, channels)), outlet, after)
         return outlet
+
+
+@asynccontextmanager
+async def looking(place: Place) -> AsyncIterator[None]:
+    """While clients that take nothing are looked for."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(place.hub.stalls.run())
+        yield
+        task.cancel()
 
 
 async def settle() -> None:

@@ -11,8 +11,8 @@ from app.domain.channel import Channel
 from app.hub.hub import FLUSH, bye
 from app.hub.subscription import End, Subscription
 from tests.fakes.outlet import FakeOutlet
-from tests.given import at, entry, made, row
-from tests.hub.place import BTC, ETH, Place, positions, settle
+from tests.given import entry, made, row
+from tests.hub.place import BTC, ETH, Place, looking, positions, settle
 from tests.oracle.sse import read
 
 pytestmark = pytest.mark.looptime
@@ -88,54 +88,6 @@ class TestSlowClients:
         await settle()
         assert positions(again) == ["7-2", "7-3"]
 
-    async def test_one_that_takes_nothing_for_twelve_seconds_is_aborted(self, place: Place) -> None:
-        outlet = place.join(BTC, high=10)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(place.hub.run())
-            await asyncio.sleep(11.5)
-            assert outlet.aborts == 0
-            await asyncio.sleep(3)
-            assert outlet.aborts == 1
-            place.hub.report(None, "live", 1.0)
-            await asyncio.sleep(20)
-            assert outlet.aborts == 1
-            running.cancel()
-
-    async def test_one_that_takes_a_little_now_and_then_is_not(self, place: Place) -> None:
-        outlet = place.join(BTC, high=10)
-        place.tick(BTC, 1, 3)
-        for _ in range(6):
-            for _ in range(10):
-                await asyncio.sleep(1)
-                place.hub.tick()
-            outlet.take(5)
-        assert not outlet.gone
-        outlet.take()
-        await settle()
-        assert positions(outlet) == ["7-3"]
-
-    async def test_what_a_reload_adds_does_not_hide_that_it_takes_something(
-        self, place: Place
-    ) -> None:
-        outlet = place.join(BTC, high=10)
-        for _ in range(6):
-            for _ in range(10):
-                await asyncio.sleep(1)
-                place.hub.tick()
-            outlet.take(20)
-            place.hub.reload(at("7-1"))
-        assert not outlet.gone
-
-    async def test_a_pause_of_less_is_survived(self, place: Place) -> None:
-        outlet = place.join(BTC, high=10)
-        place.tick(BTC, 1, 3)
-        for _ in range(11):
-            await asyncio.sleep(1)
-            place.hub.tick()
-        outlet.take()
-        await settle()
-        assert positions(outlet) == ["7-3"]
-
     async def test_one_that_the_status_fills_again_is_not_written_to_until_it_drains(
         self, place: Place
     ) -> None:
@@ -198,9 +150,8 @@ class TestEnds:
         (subscription,) = place.hub._subscriptions
         place.hub.end(subscription, "lifetime")
         assert outlet.full
-        for _ in range(14):
-            await asyncio.sleep(1)
-            place.hub.tick()
+        async with looking(place):
+            await asyncio.sleep(14.1)
         assert outlet.aborts == 1
         (family,) = place.hub._metrics.streams_ended.collect()
         counted = {one.labels["reason"]: one.value for one in family.samples if one.value}
@@ -221,9 +172,6 @@ class TestEnds:
     async def test_a_client_that_does_not_read_is_dropped_instead(self, place: Place) -> None:
         outlet = place.join(BTC, high=10)
         await place.hub.drain(0)
-        place.hub.tick()
-        await asyncio.sleep(20)
-        place.hub.tick()
         assert outlet.aborts == 1
 
     async def test_nothing_comes_after_the_bye(self, make: Callable[..., Place]) -> None:
@@ -245,9 +193,8 @@ class TestEnds:
         await place.hub.drain(0)
         assert outlet.closed
         assert outlet.full
-        for _ in range(14):
-            await asyncio.sleep(1)
-            place.hub.tick()
+        async with looking(place):
+            await asyncio.sleep(14.1)
         assert outlet.aborts == 1
 
     @pytest.mark.parametrize("reason", get_args(End))
@@ -322,10 +269,8 @@ class TestWhatItWasSent:
         ended: list[Subscription] = []
         outlet = FakeOutlet(high=10)
         place.hub.join(frozenset({Channel.parse(BTC)}), outlet, None, on_left=ended.append)
-        await asyncio.sleep(1)
-        for _ in range(20):
-            place.hub.tick()
-            await asyncio.sleep(1)
+        async with looking(place):
+            await asyncio.sleep(15)
         assert outlet.aborts == 1
         outlet.owner.gone()
         assert [one.ended for one in ended] == ["stalled"]

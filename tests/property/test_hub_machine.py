@@ -124,11 +124,10 @@ class Watcher(FakeOutlet):
         if not self.aborts:
             for block in self._written.feed(self._unchunk.feed(data) if self.framed else data):
                 self.judge(block)
-        was_full = self.full
+        if not self.backlog():
+            self.idle_since = self._clock()
         self._work()
         super().write(data)
-        if self.full and not was_full:
-            self.idle_since = self._clock()
 
     def judge(self, block: Block) -> None:
         assert self.goodbye is None, "something after the bye"
@@ -201,6 +200,7 @@ class HubMachine(RuleBasedStateMachine):
         options = HubOptions(history=HISTORY, heartbeat=5.0, lifetime=LIFETIME)
         self.store = Store()
         self.hub = self.loop.do(lambda: Hub(self.store, options, Metrics()))
+        self.looking = self.loop.create_task(self.hub.stalls.run())
         self.epoch = 6
         self.head: Position | None = None
         self._lead()
@@ -353,7 +353,7 @@ class HubMachine(RuleBasedStateMachine):
             self.loop.do(self.hub.tick)
             for watcher in self.watchers:
                 stalled = self.loop.now - watcher.idle_since
-                if watcher.full:
+                if watcher.backlog():
                     assert watcher.gone or stalled <= 15, "a stalled client is not aborted"
                 if watcher.aborts and self.loop.now < LIFETIMES_END_FROM:
                     assert stalled >= 12, "a client was aborted too early"
@@ -395,6 +395,7 @@ class HubMachine(RuleBasedStateMachine):
         finally:
             for watcher in list(self.watchers):
                 self._drop(watcher)
+            self.looking.cancel()
             self.loop.settle()
             self.loop.close()
         assert (len(self.hub), self.hub.catching_up) == (0, 0)

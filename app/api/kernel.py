@@ -1,0 +1,37 @@
+"""What the kernel keeps for a connection that its client has not taken yet.
+
+``TCP_USER_TIMEOUT`` counts also while a slow client takes byte after byte: it is started anew only
+when what is next in the queue, up to 64 KiB, fits into the client's window as a whole. So streams,
+which may be slow for hours, are judged by their queue instead, and spared from it.
+
+Where a system cannot do one of these, it is left undone.
+"""
+
+import fcntl
+import socket
+import struct
+import termios
+from contextlib import suppress
+from typing import Any
+
+_FORGET = struct.pack("ii", 1, 0)
+
+
+def spare(sock: Any) -> None:
+    """Let the client take as long as it likes, as far as the kernel is concerned."""
+    with suppress(OSError, ValueError, AttributeError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+
+
+def queued(sock: Any) -> int:
+    """Bytes that the client's side has not acknowledged (Linux, SIOCOUTQ)."""
+    try:
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), "little")
+    except (OSError, ValueError, TypeError):
+        return 0
+
+
+def forget(sock: Any) -> None:
+    """Let what is queued go with the connection, and reset it, when it is closed."""
+    with suppress(OSError, ValueError, AttributeError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET)

@@ -1,0 +1,72 @@
+"""What the kernel holds for a client, on real sockets of the loopback."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from app.api import kernel
+from tests.e2e.waiting import until
+
+SENT = b"x" * 4_000_000
+
+
+@pytest.fixture(name="pair")
+def _pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The server's side, which does not wait, and the client's."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+        accepted.setblocking(False)
+        with closing(client), closing(accepted):
+            yield accepted, client
+
+
+def read(client: socket.socket) -> None:
+    while client.recv(1 << 20):
+        pass
+
+
+async def test_what_the_client_has_not_taken_is_queued(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, client = pair
+    assert kernel.queued(server) == 0
+    sent = server.send(SENT)
+    waiting = kernel.queued(server)
+    assert 0 < waiting < sent
+    left = sent
+    while left:
+        left -= len(client.recv(left))
+    await until(lambda: kernel.queued(server) == 0)
+
+
+def test_it_is_spared_from_the_kernels_own_patience(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, _ = pair
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 12_000)
+    kernel.spare(server)
+    assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+def test_what_is_forgotten_is_not_delivered_any_more(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, client = pair
+    server.send(SENT)
+    kernel.forget(server)
+    server.close()
+    with pytest.raises(ConnectionResetError):
+        read(client)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_where_nothing_is_known_nothing_is_done(*, gone: bool) -> None:
+    sock = socket.socket() if gone else None
+    if sock is not None:
+        sock.close()
+    kernel.spare(sock)
+    kernel.forget(sock)
+    assert kernel.queued(sock) == 0
