@@ -226,7 +226,10 @@ class Listener:
             floor = max(self._needed, await self._journal.floor())
             if await self._journal.watermark() >= floor:
                 snapshots = await self._journal.snapshots()
-                self._head, self._loaded = snapshots.watermark or START, True
+                was, self._head = self._head, snapshots.watermark or START
+                if was > START:
+                    log.warning("state taken up anew", head=str(was), watermark=str(self._head))
+                self._loaded = True
                 return snapshots
             await asyncio.sleep(LOOK)
 

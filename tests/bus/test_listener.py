@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.bus.broker import Heard, Snapshots, Wish
 from app.bus.lease import RedisLease
@@ -292,7 +293,10 @@ class TestLostData:
             await subscribed(one, link)
             snapshot = made(BTC, "7-5")
             await broker.save(at("8-0"), [snapshot], [])
-            assert await process.hears() == [Snapshots(at("8-0"), (snapshot,))]
+            with capture_logs() as told:
+                assert await process.hears() == [Snapshots(at("8-0"), (snapshot,))]
+            anew = {"event": "state taken up anew", "head": "7-3", "watermark": "8-0"}
+            assert anew.items() <= told[-1].items()
             await append(broker, *ticks(1, 3, epoch=8))
             assert ticks(1, 3, epoch=8) == await process.hears(3)
 
