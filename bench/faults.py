@@ -95,6 +95,7 @@ class Faults:
             self._chance.shuffle(names)
             for name in names:
                 await asyncio.sleep(self._chance.uniform(0.5, 1.5) * pause)
+                self._tally.fault = name
                 await self._all[name]()
                 ended = time.monotonic()
                 await self.well()

@@ -57,7 +57,10 @@ class Tally:
     repeated: int = 0
     gaps: int = 0
     ends: Counter[str] = field(default_factory=Counter)
+    fault: str = "none"
+    """The last that was made."""
     resets: Counter[str] = field(default_factory=Counter)
+    """By reason, and of whom or after what."""
     answers: Counter[int] = field(default_factory=Counter)
     ages: list[float] = field(default_factory=list)
     """Milliseconds from the exchange to a client, of what came live, since they were last taken."""
@@ -97,6 +100,7 @@ class Follower:
         self._tally = tally
         self._chance = chance
         self.pace = pace
+        self._slow = pace is not None
         self._last_id = ""
         self._on_stream: Place = (0, 0)
         self._since = 0.0
@@ -203,7 +207,8 @@ class Follower:
             self._tally.ends[control.reason] += 1
             self._pause = control.retry / 1000
         elif control.type == "reset":
-            self._tally.resets[control.reason] += 1
+            when = "slow client" if self._slow else f"after {self._tally.fault}"
+            self._tally.resets[f"{control.reason} ({when})"] += 1
             self._on_stream = (0, 0)
 
     def _prove(self, envelope: Envelope) -> None:
