@@ -43,13 +43,18 @@ class Stalls:
                     await asyncio.sleep(0)
 
     def look(self, subscription: Subscription) -> None:
-        """See whether its client has taken anything since the last look that it had anything to."""
-        waiting = subscription.outlet.backlog()
-        if not waiting:
-            subscription.taken = -inf
+        """See whether its client has taken anything since the last look that it had anything to.
+
+        Where all was taken, and nothing written since, its connection need not be asked.
+        """
+        written = self._written(subscription)
+        if written == subscription.taken:
             return
-        taken = self._written(subscription) - waiting
-        if taken > subscription.taken:
+        waiting = subscription.outlet.backlog()
+        taken = written - waiting
+        if not waiting:
+            subscription.taken, subscription.took_at = taken, None
+        elif taken > subscription.taken or subscription.took_at is None:
             subscription.taken, subscription.took_at = taken, self._now()
         elif self._now() - subscription.took_at >= STALL:
             subscription.took_at = inf  # it is told once, whenever the connection goes

@@ -78,7 +78,8 @@ class Subscription:
 
     ``ended`` says why, and is empty before. ``events`` and ``bytes`` are what was written to it,
     once it is in no group: what a group writes is counted once, for all of its members. ``taken``
-    are the bytes that its client had taken at monotonic ``took_at``, with more to take.
+    are the bytes that its client was last seen to have taken, at monotonic ``took_at`` if more
+    waited then.
     """
 
     __slots__ = (
@@ -126,8 +127,8 @@ class Subscription:
         self.ended = ""
         self.lagging = False
         self.paused = False
-        self.taken = -inf
-        self.took_at = 0.0
+        self.taken: float = -inf
+        self.took_at: float | None = None
         self.events = self.bytes = 0
         self.told = -1
         self.each_counts = any(channel.kind in EACH_COUNTS for channel in channels)
