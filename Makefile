@@ -35,12 +35,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What fails on real sockets beside five others, on a busy machine, is tried once more by itself: what
-# is really broken fails again. Most of these tests wait more than they compute: six at once keep two cores busy.
+# What fails on real sockets beside seven others, on a busy machine, is tried once more by itself: what
+# is really broken fails again. Most of these tests wait more than they compute: eight at once keep two cores busy.
 tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser nginx promtool
 	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest -n 6 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
+	$(BIN)/pytest -n 8 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
 rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
 	$(BIN)/pytest -n 6 --dist worksteal -m "$(ROOMS)" || $(BIN)/pytest --last-failed -m "$(ROOMS)"
