@@ -18,6 +18,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.kernel import STALL_MS
 from app.api.protocol import MOST_WAITING, Crowd, StreamProtocol
 from app.api.replies import Outbox
 from app.hub.hub import Hub
@@ -28,7 +29,6 @@ from app.settings import Settings
 log = logger("server")
 
 BACKLOG = 4096
-STALL_MS = 12_000
 NOT_SENT = 16 * 1024
 GRACE = 3
 """Seconds that requests still answered after the drain are given: more than a first state takes."""

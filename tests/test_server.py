@@ -22,11 +22,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from app.api.kernel import STALL_MS
 from app.api.protocol import StreamProtocol
 from app.domain.channel import Channel
 from app.domain.store import Store
 from app.hub.hub import Hub, HubOptions
-from app.server import BACKLOG, NOT_SENT, STALL_MS, Server, bind, listen, reserve
+from app.server import BACKLOG, NOT_SENT, Server, bind, listen, reserve
 from app.telemetry import Metrics
 from tests.e2e import process
 from tests.e2e.gateway import free_port

@@ -66,7 +66,8 @@ class ConnectionOutlet(asyncio.Protocol):
         self.owner.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; its owner, who knows this outlet, is let go."""
+        """The client is gone, or all is written; its owner, who knows this outlet, is let go."""
+        kernel.leave(self._socket)
         self.owner.gone()
         del self.owner
 
@@ -95,8 +96,8 @@ class SendOutlet:
             self.owner.full()
 
     def backlog(self) -> int:
-        """Bytes kept."""
-        return self._size
+        """Bytes kept, once they are too many: below that a send may just take its time."""
+        return self._size if self._full else 0
 
     def close(self) -> None:
         """Let the response end after what is kept."""

@@ -12,8 +12,9 @@ from app.hub.subscription import Subscription
 
 STALL = 12.0
 """Seconds after which a client that takes nothing is aborted."""
-LOOK = 2.0
-"""Seconds between two looks at a client: it is aborted within ``STALL`` and this."""
+LOOK = 1.0
+"""Seconds between two looks at a client, beside what a round of all takes: it is aborted within
+``STALL`` and twice both."""
 TURN = 256
 """Clients looked at before others have their turn."""
 

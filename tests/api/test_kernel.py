@@ -1,5 +1,6 @@
 """What the kernel holds for a client, on real sockets of the loopback."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,7 +8,9 @@ from contextlib import closing
 import pytest
 
 from app.api import kernel
+from app.api.outlet import ConnectionOutlet
 from tests.e2e.waiting import until
+from tests.fakes.outlet import Told
 
 SENT = b"x" * 4_000_000
 
@@ -49,6 +52,23 @@ def test_it_is_spared_from_the_kernels_own_patience(
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 12_000)
     kernel.spare(server)
     assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+async def test_what_is_left_to_it_when_a_stream_is_over_it_does_not_keep_for_long(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, _ = pair
+    loop = asyncio.get_running_loop()
+    with socket.fromfd(server.fileno(), server.family, server.type) as same:
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, server)
+        outlet = ConnectionOutlet(transport)
+        outlet.owner = told = Told()
+        transport.set_protocol(outlet)
+        outlet.write(b"x" * 100_000)
+        assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        outlet.abort()
+        await until(lambda: told.heard)
+        assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel.STALL_MS
 
 
 def test_what_is_forgotten_is_not_delivered_any_more(
