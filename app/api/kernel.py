@@ -15,7 +15,9 @@ import termios
 from contextlib import suppress
 from typing import Any
 
-STALL_MS = 12_000
+from app.hub.stalls import STALL
+
+STALL_MS = int(STALL * 1000)
 """Milliseconds after which the kernel ends a connection on which nothing is taken."""
 
 _FORGET = struct.pack("ii", 1, 0)

@@ -73,7 +73,10 @@ class ConnectionOutlet(asyncio.Protocol):
 
 
 class SendOutlet:
-    """Keeps the bytes for the response's own task, which sends them as ASGI messages."""
+    """Keeps the bytes for the response's own task, which sends them as ASGI messages.
+
+    They count until a send of them returns.
+    """
 
     owner: Owner
     framed = False
@@ -96,7 +99,7 @@ class SendOutlet:
             self.owner.full()
 
     def backlog(self) -> int:
-        """Bytes kept, once they are too many: below that a send may just take its time."""
+        """Bytes kept and being sent, once they are too many: a send may just take its time."""
         return self._size if self._full else 0
 
     def close(self) -> None:
@@ -124,9 +127,10 @@ class SendOutlet:
         while self._waiting or not self.closed.is_set():
             await self._woken.wait()
             self._woken.clear()
-            data, self._waiting, self._size = b"".join(self._waiting), [], 0
+            data, self._waiting = b"".join(self._waiting), []
             if data:
                 await send(body(data, more=True))
+            self._size -= len(data)
             if self._full and self._size <= HIGH_WATER:
                 self._full = False
                 self.owner.drained()
@@ -135,7 +139,7 @@ class SendOutlet:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._waiting, self._size = [], 0
+        self._waiting = []
         self.close()
 
 

@@ -83,15 +83,9 @@ class Groups:
             group.write(data, now)
         return delivered, size
 
-    def written(self, subscription: Subscription) -> int:
-        """Bytes written to a subscription, in a group or not."""
-        if not subscription.live:
-            return subscription.bytes
-        return subscription.bytes + self._groups[_key(subscription)].bytes
-
     def join(self, subscription: Subscription, now: float) -> None:
         """Put a subscription among those like it; nothing may be due."""
-        key = _key(subscription)
+        key = subscription.channels, subscription.outlet.framed
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(
@@ -102,14 +96,16 @@ class Groups:
             for one in _keys(subscription.channels):
                 self._index.setdefault(one, {})[group] = None
         group.members[subscription] = subscription.outlet.write
+        subscription.group = group
         subscription.events -= group.events
         subscription.bytes -= group.bytes
 
     def leave(self, subscription: Subscription) -> None:
         """Take a subscription out, and its group with the last member."""
-        key = _key(subscription)
+        key = subscription.channels, subscription.outlet.framed
         group = self._groups[key]
         del group.members[subscription]
+        subscription.group = None
         subscription.events += group.events
         subscription.bytes += group.bytes
         if not group.members:
@@ -123,10 +119,6 @@ class Groups:
 def chunk(data: bytes) -> bytes:
     """HTTP/1.1 chunk framing (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def _key(subscription: Subscription) -> tuple[frozenset[Channel], bool]:
-    return subscription.channels, subscription.outlet.framed
 
 
 def _keys(channels: frozenset[Channel]) -> Iterator[Channel | Kind]:

@@ -67,7 +67,7 @@ class Hub:
         self._arrived: dict[Subscription, None] = {}
         self._early = Early(self._resume_at)
         self.recall = Recall(self._history, older, self._resume_or_reset)
-        self.stalls = Stalls(self._subscriptions, self._groups.written, self._abort)
+        self.stalls = Stalls(self._subscriptions, self._stalled)
         self._watchers = Watchers()
         self.now = asyncio.get_running_loop().time
         self._empty = asyncio.Event()
@@ -181,7 +181,7 @@ class Hub:
         self._forget(subscription)
         subscription.ended = reason
         if subscription.paused:
-            self._abort(subscription)
+            subscription.outlet.abort()
             return
         self._write(subscription, bye(reason))
         subscription.outlet.close()
@@ -341,7 +341,6 @@ class Hub:
             subscription.by_history = True
             self._arrived[subscription] = None
             return
-        subscription.live = True
         subscription.lagging = subscription.by_history = False
         self._catching_up.pop(subscription, None)
         self._groups.join(subscription, self.now())
@@ -354,12 +353,11 @@ class Hub:
     def _unlive(self, subscription: Subscription) -> None:
         if not subscription.live:
             return
-        subscription.live = False
         subscription.at = self.collector.sent
         self._catching_up[subscription] = None
         self._groups.leave(subscription)
 
-    def _abort(self, subscription: Subscription) -> None:
+    def _stalled(self, subscription: Subscription) -> None:
         if not subscription.ended:
             subscription.ended = "stalled"
             self._metrics.streams_ended.labels("stalled").inc()

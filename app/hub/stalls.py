@@ -20,16 +20,12 @@ TURN = 256
 
 
 class Stalls:
-    """``written`` tells the bytes that were written to a client; ``abort`` is called for those."""
+    """``abort`` is called for each of them, once."""
 
     def __init__(
-        self,
-        subscriptions: Collection[Subscription],
-        written: Callable[[Subscription], int],
-        abort: Callable[[Subscription], None],
+        self, subscriptions: Collection[Subscription], abort: Callable[[Subscription], None]
     ) -> None:
         self._subscriptions = subscriptions
-        self._written = written
         self._abort = abort
         self._now = asyncio.get_running_loop().time
 
@@ -48,7 +44,7 @@ class Stalls:
 
         Where all was taken, and nothing written since, its connection need not be asked.
         """
-        written = self._written(subscription)
+        written = subscription.written
         if written == subscription.taken:
             return
         waiting = subscription.outlet.backlog()
@@ -58,5 +54,5 @@ class Stalls:
         elif taken > subscription.taken or subscription.took_at is None:
             subscription.taken, subscription.took_at = taken, self._now()
         elif self._now() - subscription.took_at >= STALL:
-            subscription.took_at = inf  # it is told once, whenever the connection goes
+            subscription.took_at = inf  # once, whenever the connection goes
             self._abort(subscription)

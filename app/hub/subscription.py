@@ -9,13 +9,16 @@ snapshot only keeps it owed, so nothing grows while a client is slow.
 
 from collections.abc import Callable
 from math import inf
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from app.domain.channel import Channel, Kind
 from app.domain.position import START
 from app.domain.store import State, Store
 from app.hub import sse
 from app.hub.history import History
+
+if TYPE_CHECKING:
+    from app.hub.groups import Group
 
 EACH_COUNTS = frozenset({Kind.TRADE, Kind.ORDER, Kind.DEAL})
 """Kinds of which a client must miss no event: lagging on them ends the stream."""
@@ -76,8 +79,9 @@ class Keeper(Protocol):
 class Subscription:
     """Its channels, its place, and what the hub needs to know of its outlet.
 
-    ``ended`` says why, and is empty before. ``events`` and ``bytes`` are what was written to it,
-    once it is in no group: what a group writes is counted once, for all of its members. ``taken``
+    It is live while it is in a ``group``. ``ended`` says why, and is empty before. ``events`` and
+    ``bytes`` are what was written to it, once it is in none: what a group writes is counted once,
+    for all of its members. ``taken``
     are the bytes that its client was last seen to have taken, at monotonic ``took_at`` if more
     waited then.
     """
@@ -94,8 +98,8 @@ class Subscription:
         "ended",
         "ends_at",
         "events",
+        "group",
         "lagging",
-        "live",
         "on_left",
         "outlet",
         "paused",
@@ -123,7 +127,7 @@ class Subscription:
         self._keeper = keeper
         self.at = START
         self.by_history = False
-        self.live = False
+        self.group: Group | None = None
         self.ended = ""
         self.lagging = False
         self.paused = False
@@ -148,6 +152,16 @@ class Subscription:
     def gone(self) -> None:
         """Its client is gone."""
         self._keeper.leave(self)
+
+    @property
+    def live(self) -> bool:
+        """Whether it has everything up to the head, and gets what its group gets."""
+        return self.group is not None
+
+    @property
+    def written(self) -> int:
+        """Bytes written to it, in a group or not."""
+        return self.bytes if self.group is None else self.bytes + self.group.bytes
 
     def follows(self, channel: Channel) -> bool:
         """Whether the client asked for this channel, by itself or by a wildcard."""

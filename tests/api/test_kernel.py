@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -54,20 +54,51 @@ def test_it_is_spared_from_the_kernels_own_patience(
     assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
+@asynccontextmanager
+async def streaming(server: socket.socket) -> AsyncIterator[tuple[ConnectionOutlet, Told]]:
+    """A stream on the server's side of a connection."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, server)
+    outlet = ConnectionOutlet(transport)
+    outlet.owner = told = Told()
+    transport.set_protocol(outlet)
+    yield outlet, told
+    outlet.abort()
+    await until(lambda: "gone" in told.heard)
+
+
+async def test_a_stream_knows_what_waits_in_the_kernel_alone(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, client = pair
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    async with streaming(server) as (outlet, _):
+        outlet.write(b"x" * 200_000)
+        assert outlet._transport.get_write_buffer_size() == 0
+        assert 0 < outlet.backlog() < 200_000
+
+
+async def test_a_stream_that_is_aborted_leaves_nothing_to_be_taken(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, client = pair
+    async with streaming(server) as (outlet, _):
+        outlet.write(SENT)
+        outlet.abort()
+    with pytest.raises(ConnectionResetError):
+        read(client)
+
+
 async def test_what_is_left_to_it_when_a_stream_is_over_it_does_not_keep_for_long(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     server, _ = pair
-    loop = asyncio.get_running_loop()
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
     with socket.fromfd(server.fileno(), server.family, server.type) as same:
-        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, server)
-        outlet = ConnectionOutlet(transport)
-        outlet.owner = told = Told()
-        transport.set_protocol(outlet)
-        outlet.write(b"x" * 100_000)
-        assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
-        outlet.abort()
-        await until(lambda: told.heard)
+        async with streaming(server) as (outlet, told):
+            assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+            outlet.close()
+            await until(lambda: "gone" in told.heard)
         assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel.STALL_MS
 
 

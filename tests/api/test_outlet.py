@@ -73,7 +73,7 @@ async def test_beyond_the_high_water_mark_it_is_full_once_and_says_when_it_has_d
         server.taking.clear()
         outlet.write(b"x")
         await soon(lambda: server.waiting)
-        outlet.write(b"y" * HIGH_WATER)
+        outlet.write(b"y" * (HIGH_WATER - 1))
         assert said == []
         outlet.write(b"z")
         outlet.write(b"z")
@@ -83,7 +83,21 @@ async def test_beyond_the_high_water_mark_it_is_full_once_and_says_when_it_has_d
         await soon(lambda: said == ["full", "drained"])
         assert outlet.backlog() == 0
         outlet.close()
-    assert len(server.body) == HIGH_WATER + 3
+    assert len(server.body) == HIGH_WATER + 2
+
+
+async def test_what_a_send_has_taken_waits_until_it_returns() -> None:
+    """One that takes nothing of it would not be told from one that has taken all."""
+    outlet = SendOutlet()
+    outlet.owner = Told()
+    async with served(outlet) as server:
+        server.taking.clear()
+        outlet.write(b"x" * (HIGH_WATER + 1))
+        await soon(lambda: server.waiting)
+        assert outlet.backlog() == HIGH_WATER + 1
+        server.taking.set()
+        await soon(lambda: outlet.backlog() == 0)
+        outlet.close()
 
 
 async def test_a_client_that_hangs_up_ends_it_and_what_was_kept_is_dropped() -> None:

@@ -254,7 +254,7 @@ async def reads_slowly(running: Running) -> None:
     async with reading(running.url, BOOK) as client:
         await soon(lambda: client.mirror.counts[f"update {BOOK}"] > 3)
         client.pace = 2000
-        await asyncio.sleep(20)  # longer than one that takes nothing is kept
+        await asyncio.sleep(15)  # longer than one that takes nothing is kept
         client.pace = None
         seen = client.mirror.counts[f"update {BOOK}"]
         await soon(lambda: client.mirror.counts[f"update {BOOK}"] > seen + 20, "it goes on")
@@ -276,7 +276,7 @@ async def stalled_while_little_comes(stage: Stage, running: Running) -> None:
         stage.price("1")
         await soon(lambda: "lastprice:BTC_USDT" in client.mirror.at)
         client.reading.clear()
-        for number in range(160):
+        for number in range(80):
             stage.price(f"{number}.5")
         await gone(running, client)
 
@@ -301,7 +301,7 @@ async def gone(running: Running, client: Reader) -> None:
     took = time.monotonic() - began
     assert not holds(running.pid, found[0])
     print(f"a stalled reader was gone after {took:.1f} s, at most {max(queues)} bytes queued")  # noqa: T201 -- a figure to look at
-    assert took < 16.5, "12 s without a byte taken, and aborted by 15 s"
+    assert took < 16.5, "aborted by 15 s, after what its own kernel took"
     assert took > 8, "a shorter pause is survived"
     assert max(queues) < 128 * 1024, "the kernel keeps little for one client"
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.given import at
-from tests.hub.place import BTC, ETH, Place, looking, positions, settle
+from tests.hub.place import BTC, Place, looking, positions, settle
 
 pytestmark = pytest.mark.looptime
 
@@ -75,7 +75,6 @@ async def test_what_it_is_written_is_not_what_it_takes(place: Place) -> None:
     async with looking(place):
         for number in range(1, 15):
             place.tick(BTC, number)
-            place.tick(ETH, number + 100)
             await asyncio.sleep(1)
     assert outlet.aborts == 1
 
