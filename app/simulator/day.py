@@ -33,6 +33,8 @@ class Day:
             bucket = _Bucket(now - SPAN * index, first, max(first, last), min(first, last), base)
             bucket.quote = base * (first + last) // 2
             self._buckets.append(bucket)
+        self._base = sum(bucket.base for bucket in self._buckets)
+        self._quote = sum(bucket.quote for bucket in self._buckets)
         self.last = price
 
     def trade(self, price: int, size: int, now: float) -> None:
@@ -41,12 +43,16 @@ class Day:
         bucket.high, bucket.low = max(bucket.high, price), min(bucket.low, price)
         bucket.base += size
         bucket.quote += price * size
+        self._base += size
+        self._quote += price * size
         self.last = price
 
     def roll(self, now: float) -> None:
         """Begin the buckets that are due; the oldest fall out."""
         while now >= self._buckets[-1].since + SPAN:
             since = self._buckets[-1].since + SPAN
+            self._base -= self._buckets[0].base
+            self._quote -= self._buckets[0].quote
             self._buckets.append(_Bucket(since, self.last, self.last, self.last))
 
     @property
@@ -64,5 +70,4 @@ class Day:
     @property
     def volumes(self) -> tuple[int, int]:
         """Base in lots, quote in ticks times lots."""
-        base = sum(bucket.base for bucket in self._buckets)
-        return base, sum(bucket.quote for bucket in self._buckets)
+        return self._base, self._quote

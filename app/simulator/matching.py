@@ -31,6 +31,7 @@ class Fill:
 class Matching:
     def __init__(self) -> None:
         self._sides: dict[Side, dict[int, deque[Resting]]] = {"buy": {}, "sell": {}}
+        self._totals: dict[Side, dict[int, int]] = {"buy": {}, "sell": {}}  # of the same prices
         self.orders: dict[int, Resting] = {}
         self._number = 0
         self.changes = 0  # grows whenever a level may have changed
@@ -43,9 +44,7 @@ class Matching:
 
     def levels(self, side: Side) -> dict[int, int]:
         """Price to total size."""
-        return {
-            price: sum(order.size for order in queue) for price, queue in self._sides[side].items()
-        }
+        return self._totals[side].copy()
 
     def count(self, side: Side) -> int:
         """How many price levels a side has."""
@@ -62,6 +61,7 @@ class Matching:
         self._number += 1
         order = Resting(self._number, side, price, left, owner)
         self._sides[side].setdefault(price, deque()).append(order)
+        self._totals[side][price] = self._totals[side].get(price, 0) + left
         self.changes += 1
         self.orders[order.number] = order
         return fills, order
@@ -77,6 +77,7 @@ class Matching:
             matched = min(size, maker.size)
             size -= matched
             maker.size -= matched
+            self._totals[against][price] -= matched
             self.changes += 1
             fills.append(Fill(price, matched, side, maker))
             if not maker.size:
@@ -90,5 +91,7 @@ class Matching:
         self.changes += 1
         queue = self._sides[order.side][order.price]
         queue.remove(order)
+        self._totals[order.side][order.price] -= order.size
         if not queue:
             del self._sides[order.side][order.price]
+            del self._totals[order.side][order.price]

@@ -1,5 +1,7 @@
 """Price first, then time; nothing appears and nothing is lost."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +55,20 @@ def test_a_book_never_crosses_and_keeps_every_lot(orders: list[tuple[Side, int, 
         assert bid is None or ask is None or bid < ask
     rest = sum(book.levels("buy").values()) + sum(book.levels("sell").values())
     assert placed == taken + rest
+
+
+@given(ORDERS, st.lists(st.integers(0, 9), min_size=60, max_size=60))
+def test_a_level_is_what_rests_there(
+    orders: list[tuple[Side, int, int]], removed: list[int]
+) -> None:
+    book = Matching()
+    for (side, price, size), chosen in zip(orders, removed, strict=False):
+        book.limit(side, price, size)
+        for order in list(book.orders.values())[chosen : chosen + 1]:
+            book.remove(order)
+        rests: dict[Side, Counter[int]] = {"buy": Counter(), "sell": Counter()}
+        for order in book.orders.values():
+            rests[order.side][order.price] += order.size
+        for each, expected in rests.items():
+            assert book.levels(each) == expected
+            assert book.count(each) == len(expected)
