@@ -1,20 +1,31 @@
-"""What tests of several rooms are given, and no event loop but those that tests run in.
+"""What tests of several rooms are given, no event loop but those that tests run in, and no haste.
 
 pytest-asyncio asks for the current loop before the first test has one; where none was ever set,
-that makes one which nobody closes.
+that makes one which nobody closes. How long an example takes says more of the machine than of it.
 """
 
 import asyncio
+import functools
 import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import hypothesis
 import pytest
 import structlog
 
 asyncio.set_event_loop(None)
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
+
+# Every one of the hundreds of clients that tests open would read this machine's authorities anew.
+_read = functools.cache(httpx.create_ssl_context)
+vars(httpx._transports.default)["create_ssl_context"] = _read
 
 
 @pytest.fixture(name="logging_as_before")

@@ -320,7 +320,6 @@ ESCAPED = st.binary(max_size=40).map(lambda raw: b"".join(b"%%%02x" % byte for b
 NO_SPACE = BYTES.map(lambda raw: raw.replace(b" ", b""))
 FEW = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

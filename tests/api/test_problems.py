@@ -123,7 +123,7 @@ PATHS = [
 ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(PATHS),
     st.dictionaries(st.sampled_from(PARAMETERS), st.text(st.characters(codec="utf-8")), max_size=3),
@@ -143,7 +143,7 @@ async def test_any_parameters_get_an_answer(
         is_problem(response, response.status_code, response.json()["title"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.binary(min_size=1, max_size=30).filter(lambda raw: raw not in {b".", b".."}))
 @pytest.mark.looptime
 async def test_any_symbol_gets_an_answer(raw: bytes) -> None:

@@ -220,7 +220,7 @@ def test_trimming_keeps_the_events_asked_for_as_whole_entries_and_no_more(binary
         one = runner.run(running.__aenter__())
         try:
 
-            @settings(deadline=None, max_examples=40)
+            @settings(max_examples=40)
             @given(SIZES, st.integers(1, 20))
             def check(sizes: list[int], keep: int) -> None:
                 runner.run(compare(one, sizes, keep))

@@ -29,7 +29,7 @@ def shown(made: OrderBook | NaiveBook) -> tuple[list[Level], list[Level]]:
     return made.asks(), made.bids()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STEPS)
 def test_agrees_with_a_dict_of_decimals_after_any_steps(
     steps: list[tuple[bool, list[Level], list[Level]]],
@@ -43,7 +43,7 @@ def test_agrees_with_a_dict_of_decimals_after_any_steps(
         assert naive.crossed == real.crossed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STEPS, LEVELS, LEVELS)
 def test_a_reload_after_anything_equals_the_reload_alone(
     steps: list[tuple[bool, list[Level], list[Level]]], asks: list[Level], bids: list[Level]
@@ -55,7 +55,7 @@ def test_a_reload_after_anything_equals_the_reload_alone(
     assert shown(book(asks, bids)) == shown(old)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STEPS)
 def test_is_shown_best_first_by_number(
     steps: list[tuple[bool, list[Level], list[Level]]],
@@ -69,7 +69,7 @@ def test_is_shown_best_first_by_number(
     assert sorted(set(bids), reverse=True) == bids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LEVELS, LEVELS, st.lists(NUMBERS, max_size=5))
 def test_removing_a_level_nobody_holds_changes_nothing(
     asks: list[Level], bids: list[Level], prices: list[str]
@@ -104,7 +104,6 @@ def test_numbers_that_look_alike_are_different_levels(low: str, high: str) -> No
     assert [[high, "1"], [low, "1"]] == made.bids()
 
 
-@settings(deadline=None)
 @given(st.lists(st.decimals(0, 10**40, places=30).map(lambda price: format(price, "f"))))
 def test_prices_of_any_size_are_in_the_order_of_numbers(prices: list[str]) -> None:
     made = book([[price, "1"] for price in prices])

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.channel import Channel
@@ -54,7 +54,6 @@ def test_a_slice_ends_after_its_size_and_after_its_steps() -> None:
     assert ([], at("7-3")) == history.after(at("7-1"), TRADE.__eq__, size=4, steps=2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 9), st.integers(1, 9))
 def test_slices_put_together_are_the_whole(own: list[bool], size: int, steps: int) -> None:
     history = History(1000)

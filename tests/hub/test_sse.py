@@ -1,7 +1,7 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.channel import Channel
@@ -30,7 +30,6 @@ TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(data=st.dictionaries(TEXTS, TEXTS), identified=st.booleans(), cuts=st.integers(1, 40))
 def test_a_reader_gets_exactly_what_was_framed(
     data: dict[str, str], *, identified: bool, cuts: int
@@ -47,7 +46,6 @@ def test_a_reader_gets_exactly_what_was_framed(
     assert not reader.unfinished
 
 
-@settings(deadline=None)
 @given(fields=st.dictionaries(TEXTS, TEXTS), retry=st.none() | st.integers(0, 10**6))
 def test_nothing_breaks_out_of_an_event_of_the_gateway_s_own(
     fields: dict[str, str], retry: int | None

@@ -238,7 +238,7 @@ class World:
         raise AssertionError("it never comes to rest")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, st.integers(0, 2**16))
 def test_any_interleaving_ends_in_the_truth(steps: list[str], seed: int) -> None:
     world = World(seed)
@@ -260,7 +260,7 @@ def test_any_interleaving_ends_in_the_truth(steps: list[str], seed: int) -> None
             assert all(row in held.values() for row in rows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["trade", "deliver", "cut", "connect", "read"]), max_size=50))
 def test_without_silent_losses_no_gap_hides_what_rest_can_tell(steps: list[str]) -> None:
     """Deals of an order that is still open may be beyond REST's reach, and the steps of a balance.

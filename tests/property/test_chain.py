@@ -110,7 +110,7 @@ def shown(store: Store) -> dict[str, Any]:
     return {str(state.channel): json.loads(state.snapshot().raw) for state in store}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS)
 def test_a_chain_is_unbroken_and_has_gaps_exactly_where_the_contract_wants_them(
     steps: list[list[Fact] | Channel | str],
@@ -120,7 +120,7 @@ def test_a_chain_is_unbroken_and_has_gaps_exactly_where_the_contract_wants_them(
         deployment.step(step)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS)
 def test_leader_replica_and_client_hold_the_same_state(
     steps: list[list[Fact] | Channel | str],
@@ -136,7 +136,7 @@ def test_leader_replica_and_client_hold_the_same_state(
             assert json.loads(state.snapshot().raw) == snapshot
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS, st.data())
 def test_repeated_and_stale_envelopes_change_nothing(
     steps: list[list[Fact] | Channel | str], data: st.DataObject
@@ -151,7 +151,7 @@ def test_repeated_and_stale_envelopes_change_nothing(
     assert (before, head) == (shown(deployment.replica), deployment.replica.head)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS, st.integers(0, 100))
 def test_a_process_that_loads_snapshots_and_the_tail_holds_the_same_state(
     steps: list[list[Fact] | Channel | str], cut: int

@@ -440,6 +440,5 @@ TestHub = HubMachine.TestCase
 TestHub.settings = settings(
     max_examples=60,
     stateful_step_count=40,
-    deadline=None,
     phases=[Phase.reuse, Phase.generate],  # shrinking takes minutes: add it for a failure
 )

@@ -118,7 +118,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=40))
 def test_every_stream_gets_all_that_it_missed_or_a_reset(steps: list[tuple[str, int]]) -> None:
     world = World()

@@ -431,7 +431,7 @@ def play(old: Seen, new: Seen, listens: float) -> Switch:
     return switch
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(worlds(alphabet=0))
 def test_distinct_rows_come_through_once_and_whole(
     world: tuple[list[int], Seen, Seen, float],
@@ -442,7 +442,7 @@ def test_distinct_rows_come_through_once_and_whole(
     assert len(switch.runs()) <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(worlds(alphabet=2))
 def test_rows_that_repeat_come_through_whole_or_with_a_gap(
     world: tuple[list[int], Seen, Seen, float],

@@ -164,7 +164,7 @@ class World:
         self.deliver(100)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POLICIES, st.booleans(), st.lists(STEPS, max_size=40))
 def test_within_a_run_nothing_is_missing(
     policy: Policy, partial: bool, steps: list[tuple[Any, ...]]
@@ -177,7 +177,7 @@ def test_within_a_run_nothing_is_missing(
     check(world.events)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(POLICIES, st.lists(STEPS, max_size=25), st.frozensets(st.sampled_from(WANTS), min_size=1))
 def test_in_the_end_exactly_what_is_wanted_is_confirmed_and_heard(
     policy: Policy, steps: list[tuple[Any, ...]], wanted: frozenset[Channel]
