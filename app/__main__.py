@@ -1,35 +1,26 @@
-"""The commands. Each builds what it needs and runs it; what they do is in other rooms."""
+"""The commands. Each loads what it needs, builds it and runs it; what they do is in other rooms."""
 
 import asyncio
 import contextlib
 import inspect
 import json
 import os
+import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NoReturn, get_type_hints
 
-import httpx
 import typer
 import uvloop
 
 from app import simulator
-from app.check import check as check_installation
-from app.demo import demo as run_demo
-from app.glance import status as show_status
 from app.keys import app as keys_commands
-from app.logs import configure_logging
-from app.main import create_app, pool_options, rest_of
-from app.record import record as write_recording
-from app.server import bind, listen, reserve
-from app.server import serve as run_server
 from app.settings import CLIENT_VARIABLE, Settings, SettingsError, read_settings
 from app.stopping import stopped_by_signals
-from app.tail import tail as follow_channels
-from app.workers import Supervisor, supervised
 
 app = typer.Typer(
     help="Sluice: exchange market data as Server-Sent Events and cached REST.",
@@ -45,6 +36,9 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 t
 @app.command()
 def demo(port: Port = 8000) -> None:
     """Serve a simulated exchange with a lifelike market: no network, no set-up."""
+    from app.demo import demo as run_demo
+    from app.logs import configure_logging
+
     configure_logging("console")
     try:
         command = "python -m app" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
@@ -66,29 +60,42 @@ def serve(
     settings = _settings()
     if workers > 1 and not settings.shared:
         _refuse("--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://")
+    from app.logs import configure_logging
+    from app.sockets import bind, listen, reserve
+
     configure_logging(settings.log_format, settings.log_level)
-    try:
-        if worker is not None:
-            sock = bind(host, port, shared=True)
-        else:
-            sock = listen(host, port) if workers == 1 else reserve(host, port)
-    except OSError as error:
-        _refuse(f"{host}:{port} cannot be served on: {error.strerror}")
+    if workers > 1 and worker is None:
+        _finish(_supervise(_taken(reserve, host, port), workers))
+    # before the port is taken: nobody is to connect and wait for it
+    from app.server import serve as run_server
+    from app.workers import supervised
 
     async def run() -> int:
-        if worker is not None:
-            with supervised() as ready:
-                return await run_server(settings, sock, worker=worker, ready=ready)
-        if workers == 1:
+        if worker is None:
             return await run_server(settings, sock)
-        # the same command line again; of an option given twice the last counts
-        again = [sys.executable, *sys.orig_argv[1:], "--port", str(sock.getsockname()[1])]
-        with _folder() as folder:
-            return await Supervisor(
-                lambda number: [*again, "--worker", f"{folder}/{number}"], workers
-            ).run()
+        with supervised() as ready:
+            return await run_server(settings, sock, worker=worker, ready=ready)
 
+    sock = _taken(listen if worker is None else partial(bind, shared=True), host, port)
     _finish(run())
+
+
+async def _supervise(sock: socket.socket, workers: int) -> int:
+    """Run the same command line again for each worker; of an option given twice the last counts."""
+    from app.workers import Supervisor
+
+    again = [sys.executable, *sys.orig_argv[1:], "--port", str(sock.getsockname()[1])]
+    with _folder() as folder:
+        return await Supervisor(
+            lambda number: [*again, "--worker", f"{folder}/{number}"], workers
+        ).run()
+
+
+def _taken(take: Callable[[str, int], socket.socket], host: str, port: int) -> socket.socket:
+    try:
+        return take(host, port)
+    except OSError as error:
+        _refuse(f"{host}:{port} cannot be served on: {error.strerror}")
 
 
 @app.command()
@@ -100,6 +107,8 @@ def tail(
     ] = False,
 ) -> None:
     """Follow channels in the terminal. SLUICE_CLIENT_KEY is the API key or JWT to send, if any."""
+    from app.tail import tail as follow_channels
+
     _finish(follow_channels(channels, url, as_json, key=os.environ.get(CLIENT_VARIABLE)))
 
 
@@ -110,6 +119,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One snapshot as a JSON object.")] = False,
 ) -> None:
     """Show how a running gateway stands. SLUICE_CLIENT_KEY is the API key or JWT to send."""
+    from app.glance import status as show_status
+
     _finish(show_status(url, once=once, as_json=as_json, key=os.environ.get(CLIENT_VARIABLE)))
 
 
@@ -124,6 +135,12 @@ def record(
     settings = _settings()
     if settings.upstream_api_key is None:
         _refuse("SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: needed to open a socket")
+    import httpx
+
+    from app.logs import configure_logging
+    from app.main import pool_options, rest_of
+    from app.record import record as write_recording
+
     configure_logging(settings.log_format, settings.log_level)
 
     async def run() -> int:
@@ -148,6 +165,8 @@ def check(
     except SettingsError as error:
         sys.stdout.write(f"{error}\n")
         raise typer.Exit(1) from None
+    from app.check import check as check_installation
+
     found = asyncio.run(check_installation(settings, host=host, workers=workers))
     wrong = any(finding.wrong for finding in found)
     last = [] if wrong else ["nothing is wrong" if found else "all is well"]
@@ -158,6 +177,8 @@ def check(
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
+    from app.main import create_app
+
     document = create_app(Settings.model_construct()).openapi()
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
@@ -228,7 +249,7 @@ def _folder() -> TemporaryDirectory[str]:
         )
 
 
-def _finish(work: Coroutine[Any, Any, int]) -> None:
+def _finish(work: Coroutine[Any, Any, int]) -> NoReturn:
     """Run to the end and exit with its status."""
     with (
         contextlib.suppress(KeyboardInterrupt),

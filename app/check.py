@@ -18,8 +18,8 @@ from app.rights.keys import KeysUnreadable
 from app.rights.keys import read as read_keys
 from app.rights.rights import Rights
 from app.rights.vault import Shared, Vault
-from app.server import bind
 from app.settings import MEMORY, Settings, unknown_settings
+from app.sockets import bind
 from app.upstream.connection import SocketOptions, open_socket, socket_url
 from app.upstream.rest import Rest
 

@@ -6,8 +6,9 @@ from typing import TextIO
 from pydantic import SecretStr
 
 from app import simulator
-from app.server import listen, serve
+from app.server import serve
 from app.settings import MEMORY, read_settings
+from app.sockets import listen
 
 _EXAMPLES = """
 Sluice is serving a simulated exchange. Try, in another terminal:

@@ -14,10 +14,9 @@ def main() -> None:
     """
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _stop)
-    gc.disable()  # nothing of what is loaded is garbage, and the search takes a sixth of the time
-    from app.__main__ import main as run  # noqa: PLC0415 -- it takes a second or more
+    gc.set_threshold(50_000)  # little of what is loaded is garbage: the search took a sixth of it
+    from app.__main__ import main as run  # noqa: PLC0415 -- it takes half a second or more
 
-    gc.enable()
     run()
 
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from app.demo import demo
-from app.server import listen
 from app.settings import SettingsError
+from app.sockets import listen
 from tests.e2e.process import following, opened, soon
 
 

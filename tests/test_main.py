@@ -16,9 +16,9 @@ from app.bus.memory import MemoryBroker
 from app.domain.event import Entry
 from app.main import create_app
 from app.rights import keys
-from app.server import listen
 from app.settings import Settings
 from app.simulator import Options, Simulator
+from app.sockets import listen
 from tests.e2e.process import following, opened, serving, settings_for, soon
 
 BACKGROUND = {"follow", "lead", "hub", "recall"}

@@ -36,7 +36,7 @@ import os
 import sys
 import uvloop
 from app import workers
-from app.server import reserve
+from app.sockets import reserve
 from app.logs import configure_logging
 
 configure_logging("json")
@@ -268,14 +268,15 @@ async def test_the_product_as_a_worker(tmp_path: Path) -> None:
 
 
 WITHOUT_REDIS = """
-from app import __main__ as program
+from app import server
+from app.__main__ import main
 from app.settings import read_settings
 
-def serve(_settings, *more, serve=program.run_server, **named):
+def serve(_settings, *more, serve=server.serve, **named):
     return serve(read_settings(broker_url="memory://"), *more, **named)
 
-program.run_server = serve
-program.main()
+server.serve = serve
+main()
 """
 
 

@@ -24,7 +24,7 @@ from app.api.protocol import (
     StreamProtocol,
     connection,
 )
-from app.server import listen
+from app.sockets import listen
 from tests.e2e.process import Stage, opened, soon, staged
 from tests.e2e.waiting import LIMIT
 

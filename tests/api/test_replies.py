@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from app.api.outlet import body
 from app.api.protocol import StreamProtocol
 from app.api.replies import Outbox
-from app.server import listen
+from app.sockets import listen
 from tests.e2e.waiting import LIMIT
 
 LENGTH = (b"content-length", b"5")

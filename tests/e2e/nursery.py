@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["app.__main__", __name__])
+_CONTEXT.set_forkserver_preload(["app.__main__", "app.demo", "app.server", __name__])
 
 
 class Child:

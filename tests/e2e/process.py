@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.server import listen, serve
+from app.server import serve
 from app.settings import Settings
 from app.simulator import Options, Simulator
+from app.sockets import listen
 from tests.e2e.gateway import KEY, USER, free_port
 from tests.e2e.waiting import LIMIT, until
 from tests.oracle.sse import Block, Dechunker, Reader
