@@ -7,6 +7,7 @@ start from nothing is tried in ``test_process.py``.
 import asyncio
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +34,9 @@ class Child:
     def send_signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     async def wait(self) -> int:
         """Wait for its end; the exit status."""
@@ -71,4 +75,5 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: Path,
         os.dup2(output, number)
     os.close(output)
     sys.argv = ["sluice", *arguments]
+    sys.orig_argv = [sys.executable, "-m", "app", *arguments]
     main()

@@ -21,6 +21,7 @@ from app.settings import Settings
 from app.simulator import Options, Simulator
 from app.sockets import listen
 from tests.e2e.gateway import KEY, USER, free_port
+from tests.e2e.nursery import Child, start
 from tests.e2e.waiting import LIMIT, until
 from tests.oracle.sse import Block, Dechunker, Reader
 
@@ -280,7 +281,7 @@ async def _answers(http: httpx.AsyncClient) -> bool:
 class Command:
     """A process of the product; both of its outputs go to one file."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Child
     path: Path
     url: str
     started: float
@@ -325,20 +326,40 @@ async def command(
     port: int | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Command]:
-    """A Python process: ``-m app serve`` and the like; ``--port`` is added."""
+    """A Python process that starts from nothing: ``-m app serve``; ``--port`` is added."""
     port = free_port() if port is None else port
     path = folder / f"{port}.log"
     with path.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
-            "--port",
-            str(port),
+            *(sys.executable, *arguments, "--port", str(port)),
             cwd=ROOT,
             env=clean_environment(environment),
             stdout=output,
             stderr=output,
         )
+    async with _running(process, path, port) as running:
+        yield running
+
+
+@asynccontextmanager
+async def product(
+    folder: Path,
+    *arguments: str,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Command]:
+    """``sluice serve`` and the like, out of the nursery; ``--port`` is added."""
+    port = free_port() if port is None else port
+    path = folder / f"{port}.log"
+    process = start([*arguments, "--port", str(port)], clean_environment(environment), ROOT, path)
+    async with _running(process, path, port) as running:
+        yield running
+
+
+@asynccontextmanager
+async def _running(
+    process: asyncio.subprocess.Process | Child, path: Path, port: int
+) -> AsyncIterator[Command]:
     try:
         yield Command(process, path, f"http://127.0.0.1:{port}", time.monotonic())
     finally:

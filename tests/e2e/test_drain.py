@@ -15,7 +15,7 @@ import pytest
 
 from app.server import GRACE
 from app.simulator import Options, Simulator
-from tests.e2e.process import Command, Stream, command, following, on_exchange, opened, soon
+from tests.e2e.process import Command, Stream, following, on_exchange, opened, product, soon
 from tests.redis.servers import Server, server
 
 pytestmark = pytest.mark.e2e
@@ -58,8 +58,8 @@ async def site(folder: Path, *, workers: int = 1, **settings: object) -> AsyncIt
         server(folder) as redis,
     ):
         environment = on_exchange(exchange.url, broker_url=redis.url, **settings)
-        start = ("-m", "app", "serve", "--workers", str(workers))
-        async with command(folder, *start, environment=environment) as gateway:
+        start = ("serve", "--workers", str(workers))
+        async with product(folder, *start, environment=environment) as gateway:
             await soon(lambda: gateway.output.count('"serving"') == workers, "all serve")
             await gateway.up("/readyz")
             found = Site(exchange, redis, gateway)
@@ -142,7 +142,7 @@ async def test_a_request_in_flight_is_answered_after_the_streams_have_ended(
     """It waits for the first state of a channel, which comes while the process ends."""
     async with Simulator(Options(port=0, rate=0, account=False)) as exchange:
         environment = on_exchange(exchange.url, drain=0)
-        async with command(tmp_path, "-m", "app", "serve", environment=environment) as gateway:
+        async with product(tmp_path, "serve", environment=environment) as gateway:
             await gateway.up("/readyz?for=traffic")
             await soon(lambda: exchange.control.report()["open"] == 2, "both connections")
             async with (

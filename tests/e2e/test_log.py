@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.simulator import Options, Simulator
-from tests.e2e.process import Command, command, following, on_exchange, opened, soon
+from tests.e2e.process import Command, following, on_exchange, opened, product, soon
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +20,7 @@ NAMED = {"x-request-id": "abc-1"}
 async def _gateway(tmp_path: Path) -> AsyncIterator[Command]:
     async with Simulator(Options(port=0, rate=40, account=False)) as exchange:
         environment = on_exchange(exchange.url, log_level="debug")
-        async with command(tmp_path, "-m", "app", "serve", environment=environment) as running:
+        async with product(tmp_path, "serve", environment=environment) as running:
             await running.up("/readyz")
             yield running
 

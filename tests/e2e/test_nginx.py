@@ -20,9 +20,9 @@ from tests.e2e.process import (
     EVENT_STREAM,
     Command,
     Stage,
-    command,
     following,
     on_exchange,
+    product,
     soon,
 )
 from tests.oracle.sse import Block, Reader
@@ -41,9 +41,7 @@ DEBIANS = Path("/etc/nginx/nginx.conf")
 @asynccontextmanager
 async def behind(folder: Path, exchange: Simulator, **settings: Any) -> AsyncIterator[Command]:
     """A gateway that is up."""
-    async with command(
-        folder, "-m", "app", "serve", environment=on_exchange(exchange.url, **settings)
-    ) as found:
+    async with product(folder, "serve", environment=on_exchange(exchange.url, **settings)) as found:
         await found.up("/readyz")
         yield found
 
@@ -211,7 +209,7 @@ async def test_who_follows_while_a_gateway_restarts_misses_nothing(
         environment = on_exchange(exchange.url, broker_url=redis.url)
 
         async def start() -> Command:
-            opened = command(tmp_path, "-m", "app", "serve", port=port, environment=environment)
+            opened = product(tmp_path, "serve", port=port, environment=environment)
             found = await stack.enter_async_context(opened)
             await found.up("/readyz?for=traffic")
             return found

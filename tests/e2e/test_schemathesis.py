@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import ROOT, command
+from tests.e2e.process import ROOT, product
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,7 @@ TOOL = (
 
 
 async def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:
-    async with command(tmp_path, "-m", "app", "demo", environment=SETTINGS) as demo:
+    async with product(tmp_path, "demo", environment=SETTINGS) as demo:
         await demo.up("/v1/ticker/BTC_USDT")
         process = await asyncio.create_subprocess_exec(
             *TOOL,

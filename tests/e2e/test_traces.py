@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from app.simulator import Options, Simulator
-from tests.e2e.process import command, following, on_exchange, opened, soon
+from tests.e2e.process import following, on_exchange, opened, product, soon
 from tests.redis.servers import server
 
 pytestmark = pytest.mark.e2e
@@ -96,8 +96,8 @@ async def test_a_frame_is_one_trace_over_both_processes(tmp_path: Path) -> None:
                 for role in ("feed", "serve")
             )
             async with (
-                command(tmp_path, "-m", "app", "serve", environment=feed) as leader,
-                command(tmp_path, "-m", "app", "serve", environment=serve) as gateway,
+                product(tmp_path, "serve", environment=feed) as leader,
+                product(tmp_path, "serve", environment=serve) as gateway,
             ):
                 await gateway.up("/readyz")
                 async with opened(gateway.url, following("ticker:*", "trade:*")) as stream:
