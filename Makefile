@@ -49,7 +49,7 @@ pure: check collect
 # What fails on real sockets beside seven others, on a busy machine, is tried once more by itself: what
 # is really broken fails again. Most of these tests wait more than they compute: eight at once keep two cores busy.
 wet: check collect $(VENV)-deploy/.installed browser nginx promtool
-	$(BIN)/pytest -n 8 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
+	$(BIN)/pytest -n 6 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
 rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
 	$(BIN)/pytest -n 6 --dist worksteal -m "$(ROOMS)" || $(BIN)/pytest --last-failed -m "$(ROOMS)"

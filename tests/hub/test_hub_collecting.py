@@ -10,6 +10,8 @@ from tests.fakes.outlet import FakeOutlet
 from tests.given import at, made
 from tests.hub.place import BTC, ETH, Place, settle
 
+pytestmark = pytest.mark.looptime  # nothing is late, however busy the machine is
+
 
 def write_for_long(place: Place) -> None:
     """As if the hub had just written for long: it rests from here on."""
@@ -29,9 +31,8 @@ def told(outlet: FakeOutlet) -> list[tuple[str, str]]:
     return [(event["type"], event["position"]) for event in outlet.events()]
 
 
-@pytest.fixture(name="collecting")
-async def _collecting(place: Place) -> tuple[Place, FakeOutlet]:
-    """A hub that has collected 7-2 for the one client there is, which holds 7-1."""
+async def collecting(place: Place) -> FakeOutlet:
+    """Have 7-2 collected for the one client there is, which holds 7-1; its outlet."""
     place.tick(BTC, 1)
     outlet = place.join(BTC)
     await settle()
@@ -39,22 +40,22 @@ async def _collecting(place: Place) -> tuple[Place, FakeOutlet]:
     write_for_long(place)
     update(place, 2)
     assert told(outlet) == []
-    return place, outlet
+    return outlet
 
 
 async def test_what_is_collected_comes_after_the_rest(
-    collecting: tuple[Place, FakeOutlet],
+    place: Place,
 ) -> None:
-    place, outlet = collecting
+    outlet = await collecting(place)
     update(place, 3)
     await rest()
     assert told(outlet) == [("update", "7-2"), ("update", "7-3")]
 
 
 async def test_who_comes_meanwhile_gets_each_event_once(
-    collecting: tuple[Place, FakeOutlet],
+    place: Place,
 ) -> None:
-    place, first = collecting
+    first = await collecting(place)
     late = place.join(BTC)
     await settle()
     update(place, 3)
@@ -68,9 +69,9 @@ async def test_who_comes_meanwhile_gets_each_event_once(
 
 
 async def test_who_resumes_meanwhile_gets_each_event_once(
-    collecting: tuple[Place, FakeOutlet],
+    place: Place,
 ) -> None:
-    place, _ = collecting
+    await collecting(place)
     late = place.join(BTC, after="7-1")
     await settle()
     update(place, 3)
@@ -93,9 +94,9 @@ async def test_who_lags_meanwhile_is_owed_what_was_collected(place: Place) -> No
 
 
 async def test_who_lags_before_it_is_live_holds_the_present_state_in_the_end(
-    collecting: tuple[Place, FakeOutlet],
+    place: Place,
 ) -> None:
-    place, _ = collecting
+    await collecting(place)
     late = place.join(BTC, ETH, high=600)
     await settle()
     assert told(late) == [("snapshot", "7-2")]
@@ -110,9 +111,9 @@ async def test_who_lags_before_it_is_live_holds_the_present_state_in_the_end(
 
 
 async def test_what_was_collected_before_a_reload_comes_before_it(
-    collecting: tuple[Place, FakeOutlet],
+    place: Place,
 ) -> None:
-    place, outlet = collecting
+    outlet = await collecting(place)
     place.hub.reload(at("7-9"))
     await rest()
     blocks = [(block.event, block.id) for block in outlet.take()]
@@ -120,9 +121,9 @@ async def test_what_was_collected_before_a_reload_comes_before_it(
 
 
 async def test_who_goes_meanwhile_is_written_nothing(
-    collecting: tuple[Place, FakeOutlet],
+    place: Place,
 ) -> None:
-    place, first = collecting
+    first = await collecting(place)
     late = place.join(BTC)
     await settle()
     late.take()
