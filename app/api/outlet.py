@@ -108,7 +108,7 @@ class SendOutlet:
         self._woken.set()
 
     def abort(self) -> None:
-        """Give up on a send that does not return; ASGI cannot drop the connection itself."""
+        """Give up on what is being sent; ASGI cannot drop the connection itself."""
         if self._sending is not None:
             self._sending.cancel()
 
@@ -139,8 +139,8 @@ class SendOutlet:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._waiting = []
         self.close()
+        self.abort()
 
 
 def body(data: bytes = b"", *, more: bool) -> Message:
