@@ -37,7 +37,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What pytest makes of the tests is kept: once, before eight processes would each do it. What fails here fails there.
+# What pytest makes of the tests is kept: once, before six processes would each do it. What fails here fails there.
 collect: $(VENV)/.installed-dev
 	-$(BIN)/pytest -p no:cacheprovider --collect-only -qq >/dev/null
 
@@ -46,8 +46,8 @@ pure: check collect
 	nice -n 19 $(BIN)/pytest -p no:cacheprovider -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
 	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
 
-# What fails on real sockets beside seven others, on a busy machine, is tried once more by itself: what
-# is really broken fails again. Most of these tests wait more than they compute: eight at once keep two cores busy.
+# What fails on real sockets beside five others, on a busy machine, is tried once more by itself: what
+# is really broken fails again. Many of these tests wait more than they compute: six at once keep two cores busy.
 wet: check collect $(VENV)-deploy/.installed browser nginx promtool
 	$(BIN)/pytest -n 6 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
