@@ -1,4 +1,7 @@
-"""The commands. Each loads what it needs, builds it and runs it; what they do is in other rooms."""
+"""The commands. Each builds what it needs and runs it; what they do is in other rooms.
+
+The gateway takes most of a start to load, so only the commands that run it do.
+"""
 
 import asyncio
 import contextlib
@@ -14,11 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NoReturn, get_type_hints
 
+import httpx
 import typer
 import uvloop
 
 from app import simulator
 from app.keys import app as keys_commands
+from app.logs import configure_logging
 from app.settings import CLIENT_VARIABLE, Settings, SettingsError, read_settings
 from app.stopping import stopped_by_signals
 
@@ -37,7 +42,6 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 t
 def demo(port: Port = 8000) -> None:
     """Serve a simulated exchange with a lifelike market: no network, no set-up."""
     from app.demo import demo as run_demo
-    from app.logs import configure_logging
 
     configure_logging("console")
     try:
@@ -60,7 +64,6 @@ def serve(
     settings = _settings()
     if workers > 1 and not settings.shared:
         _refuse("--workers above 1 needs a Redis broker, and SLUICE_BROKER_URL is memory://")
-    from app.logs import configure_logging
     from app.sockets import bind, listen, reserve
 
     configure_logging(settings.log_format, settings.log_level)
@@ -70,13 +73,14 @@ def serve(
     from app.server import serve as run_server
     from app.workers import supervised
 
+    sock = _taken(listen if worker is None else partial(bind, shared=True), host, port)
+
     async def run() -> int:
         if worker is None:
             return await run_server(settings, sock)
         with supervised() as ready:
             return await run_server(settings, sock, worker=worker, ready=ready)
 
-    sock = _taken(listen if worker is None else partial(bind, shared=True), host, port)
     _finish(run())
 
 
@@ -135,9 +139,6 @@ def record(
     settings = _settings()
     if settings.upstream_api_key is None:
         _refuse("SLUICE_UPSTREAM_USER_ID, SLUICE_UPSTREAM_API_KEY: needed to open a socket")
-    import httpx
-
-    from app.logs import configure_logging
     from app.main import pool_options, rest_of
     from app.record import record as write_recording
 

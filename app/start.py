@@ -14,7 +14,7 @@ def main() -> None:
     """
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _stop)
-    gc.set_threshold(50_000)  # little of what is loaded is garbage: the search took a sixth of it
+    gc.set_threshold(50_000)  # little of what is loaded is garbage; looking took a sixth
     from app.__main__ import main as run  # noqa: PLC0415 -- it takes half a second or more
 
     run()

@@ -139,7 +139,6 @@ class SendOutlet:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.close()
         self.abort()
 
 
