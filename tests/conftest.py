@@ -24,8 +24,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 # Every one of the hundreds of clients that tests open would read this machine's authorities anew.
-_read = functools.cache(httpx.create_ssl_context)
-vars(httpx._transports.default)["create_ssl_context"] = _read
+_authorities_once = functools.cache(httpx.create_ssl_context)
+pytest.MonkeyPatch().setattr("httpx._transports.default.create_ssl_context", _authorities_once)
 
 
 @pytest.fixture(name="logging_as_before")

@@ -1,7 +1,8 @@
 """The product's processes out of one that has imported it: most of a start is importing.
 
-Each is a process of its own, with signals, descriptors and an end of its own; that the commands
-start from nothing is tried in ``test_process.py``.
+Each is a process of its own, with signals and descriptors of its own; that the commands start from
+nothing is tried in ``test_process.py``. What was drawn at random while it was imported is the same
+in all: the first part of the request ids made here.
 """
 
 import asyncio

@@ -149,6 +149,7 @@ async def test_every_client_and_every_answer_equals_the_recordings_end(
             assert one.mirror.repeated == 0
             assert set(one.mirror.farewells()) <= {"slow"}  # this busy process is, now and then
         if speed == TEN_TIMES:
+            assert [one.connections <= 2 for one in early] == [True] * len(early)
             assert early[1].connections == 1
             assert early[1].mirror.counts.total() == end.counts["depth"]
             assert slow.mirror.counts.total() < end.counts["depth"] / 2, "it did not lag"
