@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -325,47 +326,30 @@ async def command(
     *arguments: str,
     port: int | None = None,
     environment: Mapping[str, str] | None = None,
+    nursed: bool = False,
 ) -> AsyncIterator[Command]:
     """A Python process that starts from nothing: ``-m app serve``; ``--port`` is added."""
     port = free_port() if port is None else port
-    path = folder / f"{port}.log"
-    with path.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *arguments, "--port", str(port)),
-            cwd=ROOT,
-            env=clean_environment(environment),
-            stdout=output,
-            stderr=output,
-        )
-    async with _running(process, path, port) as running:
-        yield running
-
-
-@asynccontextmanager
-async def product(
-    folder: Path,
-    *arguments: str,
-    port: int | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> AsyncIterator[Command]:
-    """``sluice serve`` and the like, out of the nursery; ``--port`` is added."""
-    port = free_port() if port is None else port
-    path = folder / f"{port}.log"
-    process = start([*arguments, "--port", str(port)], clean_environment(environment), ROOT, path)
-    async with _running(process, path, port) as running:
-        yield running
-
-
-@asynccontextmanager
-async def _running(
-    process: asyncio.subprocess.Process | Child, path: Path, port: int
-) -> AsyncIterator[Command]:
+    path, words = folder / f"{port}.log", [*arguments, "--port", str(port)]
+    environment = clean_environment(environment)
+    process: asyncio.subprocess.Process | Child
+    if nursed:
+        process = start(words, environment, ROOT, path)
+    else:
+        with path.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *words), cwd=ROOT, env=environment, stdout=output, stderr=output
+            )
     try:
         yield Command(process, path, f"http://127.0.0.1:{port}", time.monotonic())
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+product = partial(command, nursed=True)
+"""The same of ``serve`` and the like, out of the nursery."""
 
 
 def run(

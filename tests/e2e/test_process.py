@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -385,3 +387,10 @@ async def test_no_secret_is_told_anywhere(tmp_path: Path) -> None:
         for secret in (SECRET, sign, *issued()):
             assert secret not in said, "a secret was told"
         assert not re.search(r"token=(?!\*)", said)
+
+
+def test_the_gateway_is_loaded_only_by_commands_that_run_it() -> None:
+    words = [sys.executable, "-c", "import app.__main__, sys; print(*sys.modules)"]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    gateway = {"app.main", "app.server", "fastapi", "uvicorn"}
+    assert {"app.settings", *gateway} & set(told.split()) == {"app.settings"}
