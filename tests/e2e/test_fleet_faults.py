@@ -160,7 +160,7 @@ async def test_a_follower_that_was_cut_off_catches_up_without_a_loss(tmp_path: P
 
 async def test_a_follower_that_was_cut_off_for_too_long_starts_anew(tmp_path: Path) -> None:
     """The journal no longer reaches back to what it knows."""
-    async with fleet(tmp_path, 2, network=True, lease_ttl=TTL, history=50) as play:
+    async with fleet(tmp_path, 2, network=True, lease_ttl=TTL, history=200) as play:
         leader = await play.leader()
         (member,) = play.others(leader)
         client = play.join(member)
